@@ -1,0 +1,94 @@
+"""Every exception the project raises on purpose, each with what to do about it.
+
+Messages name the thing, what was expected, what was there instead, and the
+remedy. ``UserError`` marks the ones a person at the command line can mend: the
+entry points print those as one line and exit with code 2.
+"""
+
+
+class HedgestreamError(Exception):
+    """Base class of the project's exceptions."""
+
+
+class UserError(HedgestreamError):
+    """Raised when an option, a column or a file that the user named cannot be used.
+
+    Change what the message names and run the command again.
+    """
+
+
+class InvalidParameterError(UserError, ValueError):
+    """Raised when a setting is outside its range.
+
+    Attributes
+    ----------
+    name : str
+        The setting.
+    problem : str
+        The range, and the value that is outside it.
+    """
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"{name} {problem}")
+        self.name = name
+        self.problem = problem
+
+
+class InvalidRowsError(HedgestreamError, ValueError):
+    """Raised when an estimator is given arrays of the wrong shape, dtype or content."""
+
+
+class StateError(HedgestreamError, ValueError):
+    """Raised when bytes or arrays are not a state of the expected architecture.
+
+    Load another snapshot, or start a new model in a new work directory.
+    """
+
+
+class CorruptStateError(StateError):
+    """Raised when a state does not have the SHA-256 that its record promises.
+
+    Nothing was loaded. Restore the file or the Redis key named in the message.
+    """
+
+
+class DivergedError(HedgestreamError):
+    """Raised when learning a batch gives a NaN or an infinity.
+
+    Nothing of the batch was published. Lower ``--learning-rate``, or set a
+    gradient clip norm, and start a new model.
+    """
+
+
+class RegistryError(HedgestreamError):
+    """Raised when Redis or the snapshot directory cannot do what was asked of it."""
+
+
+class RegistryUnavailableError(RegistryError):
+    """Raised when no connection to Redis can be made. Check the URL and the server."""
+
+
+class ModelNotFoundError(RegistryError):
+    """Raised when neither Redis nor the work directory holds the model asked for."""
+
+
+class VersionConflictError(RegistryError):
+    """Raised when another learner published first.
+
+    Load the current version, learn the rows again on top of it, and publish again.
+    """
+
+
+class StaleLearnerError(RegistryError):
+    """Raised when a newer learner has taken over this query's checkpoint.
+
+    Stop this process: the newer one carries on from the same checkpoint.
+    """
+
+
+class JavaMissingError(UserError):
+    """Raised when no Java 17 or newer is found: Spark cannot start without one."""
+
+
+class StreamFailedError(HedgestreamError):
+    """Raised when the streaming query dies of a cause that is not the project's own."""

@@ -1,0 +1,207 @@
+"""The hedged network as an estimator in the convention of scikit-learn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from app.config import ModelConfig
+from app.errors import InvalidRowsError
+from app.model.backend import tf
+from app.model.learner import Learner
+from app.model.network import HedgedNetwork, initial_state
+from app.model.scorer import Scorer, as_rows
+from app.model.state import State, check_state
+
+
+class HBPClassifier:
+    """A deep classifier that learns from each row as it arrives, by Hedge Backpropagation.
+
+    Parameters
+    ----------
+    n_features : int
+        Length D of a row.
+    n_classes : int
+        Number of classes C; labels are 0..C-1.
+    n_hidden_layers, n_hidden_units : int
+        Depth L and width H.
+    learning_rate : float
+        Step size eta of plain SGD.
+    beta : float
+        Hedge discount, in (0, 1).
+    smoothing : float
+        s in the floor s / L under each alpha.
+    hedge_loss : {"minmax", "raw"}
+        What the hedge sees of each head: its cross-entropy rescaled to [0, 1]
+        over the heads of one row, as the authors' code does, or as it is.
+    input_head : bool
+        Add a head on the input itself, the paper's head 0.
+    standardize : bool
+        Standardise rows by running mean and variance. A row is added to the
+        moments before it is learned, and not when it is only predicted.
+    gradient_clip_norm : float or None
+        Largest norm of one layer's gradient (kernel and bias together).
+    update_batch_size : int
+        Rows B averaged into one update; 1 is the paper's. See ``Learner``.
+    dtype : {"float32", "float64"}
+    seed : int
+        Of the initial weights.
+
+    Raises
+    ------
+    InvalidParameterError
+        When a parameter is outside its range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from app.model import HBPClassifier
+    >>> X = np.random.default_rng(0).normal(size=(500, 4))
+    >>> y = (X[:, 0] > X[:, 1]).astype(int)
+    >>> model = HBPClassifier(n_features=4, n_classes=2, n_hidden_layers=3, n_hidden_units=16)
+    >>> before_each_row = model.partial_fit(X, y)
+    >>> before_each_row.shape
+    (500, 2)
+    >>> bool((model.predict(X) == y).mean() > 0.9)
+    True
+
+    References
+    ----------
+    D. Sahoo, Q. Pham, J. Lu, S. C. H. Hoi, "Online Deep Learning: Learning Deep
+    Neural Networks on the Fly", IJCAI 2018, algorithm 1.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_classes: int,
+        n_hidden_layers: int = 20,
+        n_hidden_units: int = 100,
+        learning_rate: float = 0.01,
+        beta: float = 0.99,
+        smoothing: float = 0.2,
+        hedge_loss: str = "minmax",
+        input_head: bool = False,
+        standardize: bool = True,
+        gradient_clip_norm: float | None = 10.0,
+        update_batch_size: int = 1,
+        dtype: str = "float32",
+        seed: int = 0,
+    ) -> None:
+        self.config = ModelConfig(
+            n_features=n_features,
+            n_classes=n_classes,
+            n_hidden_layers=n_hidden_layers,
+            n_hidden_units=n_hidden_units,
+            learning_rate=learning_rate,
+            beta=beta,
+            smoothing=smoothing,
+            hedge_loss=hedge_loss,
+            input_head=input_head,
+            standardize=standardize,
+            gradient_clip_norm=gradient_clip_norm,
+            update_batch_size=update_batch_size,
+            dtype=dtype,
+            seed=seed,
+        )
+        network = HedgedNetwork(self.config)
+        self._learner = Learner(self.config)
+        self._scorer = Scorer(self.config, network)
+        self.set_state(initial_state(network, self.config))
+
+    @classmethod
+    def from_config(cls, config: ModelConfig) -> HBPClassifier:
+        """Return a model of these settings that has learned nothing."""
+        return cls(**config.to_dict())
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the constructor's parameters, as scikit-learn's ``clone`` expects."""
+        return self.config.to_dict()
+
+    def partial_fit(self, X: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Learn rows in order, each after it was predicted.
+
+        Parameters
+        ----------
+        X : array-like, shape (n, n_features)
+        y : array-like of int, shape (n,), values in 0..n_classes-1
+
+        Returns
+        -------
+        ndarray, shape (n, n_classes)
+            Probabilities of each row from before that row was learned.
+
+        Raises
+        ------
+        InvalidRowsError
+            When a shape, a value or a label does not fit. Nothing was learned.
+        """
+        X, y = as_rows(X, self.config), self._as_labels(y, len(X))
+        waiting = len(self._pending_labels)
+        X = np.concatenate([self._pending_features, X])
+        y = np.concatenate([self._pending_labels, y])
+        outputs = np.empty((len(X), self.config.n_classes), X.dtype)
+        for start in range(0, len(X), self._learner.chunk_rows):
+            chunk = slice(start, start + self._learner.chunk_rows)
+            self._tensors, outputs[chunk] = self._learner.learn(self._tensors, X[chunk], y[chunk])
+        learned = len(X) - len(X) % self.config.update_batch_size
+        self._pending_features, self._pending_labels = X[learned:], y[learned:]
+        return outputs[waiting:]
+
+    def compile(self) -> None:
+        """Compile the update now rather than with the first row. Changes nothing."""
+        none = np.zeros((0, self.config.n_features), self.config.dtype)
+        self._learner.learn(self._tensors, none, np.zeros(0, np.int32))
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        """Return probabilities, shape (n, n_classes), of rows of shape (n, n_features)."""
+        return self._scorer.predict_proba(self._tensors, X)
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Return the most probable class of each row, shape (n,), int64."""
+        return self.predict_proba(X).argmax(axis=1)
+
+    @property
+    def alpha(self) -> np.ndarray:
+        """Hedge weights, shape (n_heads,), shallow to deep; they sum to 1."""
+        return self._tensors["alpha"].numpy()
+
+    def get_state(self) -> State:
+        """Return everything that learning changes, see :mod:`app.model.state`."""
+        state = {name: tensor.numpy() for name, tensor in self._tensors.items()}
+        B, waiting = self.config.update_batch_size, len(self._pending_labels)
+        if B > 1:
+            features = np.zeros((B - 1, self.config.n_features), self.config.dtype)
+            labels = np.zeros(B - 1, np.int32)
+            features[:waiting], labels[:waiting] = self._pending_features, self._pending_labels
+            state["pending_features"], state["pending_labels"] = features, labels
+            state["pending_count"] = np.array(waiting, np.int64)
+        return state
+
+    def set_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Put a state in place of the present one.
+
+        Raises
+        ------
+        StateError
+            When it is not of this model's architecture; the present one stays.
+        """
+        state = check_state(state, self.config)
+        waiting = int(state.pop("pending_count", 0))
+        empty = np.zeros((0, self.config.n_features), self.config.dtype)
+        self._pending_features = state.pop("pending_features", empty)[:waiting]
+        self._pending_labels = state.pop("pending_labels", np.zeros(0, np.int32))[:waiting]
+        self._tensors = {name: tf.constant(array) for name, array in state.items()}
+
+    def _as_labels(self, y: np.ndarray, n_rows: int) -> np.ndarray:
+        y = np.asarray(y)
+        if y.shape != (n_rows,):
+            raise InvalidRowsError(f"y must have shape ({n_rows},), not {y.shape}")
+        C = self.config.n_classes
+        if n_rows and not (np.issubdtype(y.dtype, np.integer) and y.min() >= 0 and y.max() < C):
+            raise InvalidRowsError(
+                f"y must be integers in 0..{C - 1}, not {y.dtype} {np.unique(y)[:5]}"
+            )
+        return y.astype(np.int32)

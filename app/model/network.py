@@ -1,0 +1,133 @@
+"""The hedged network: one classifier at every depth, mixed by the weights alpha.
+
+D. Sahoo, Q. Pham, J. Lu, S. C. H. Hoi, "Online Deep Learning: Learning Deep
+Neural Networks on the Fly", IJCAI 2018, equation (1). Letters as there: W
+hidden kernels, Theta head kernels, alpha hedge weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from app.config import ModelConfig
+from app.model.backend import tf
+from app.model.scaler import standardize
+from app.model.state import State, state_layout
+
+# After the backend, which imports TensorFlow its own way.
+import keras  # isort: skip
+
+
+class RunningStandardizer(keras.layers.Layer):
+    """Standardises rows by moments that the learner keeps, see :mod:`app.model.scaler`."""
+
+    def __init__(self, n_features: int, dtype: str) -> None:
+        super().__init__(name="standardizer", dtype=dtype, trainable=False)
+        wide = {"shape": (n_features,), "initializer": "zeros", "dtype": "float64"}
+        self.mean = self.add_weight(name="mean", autocast=False, **wide)
+        self.m2 = self.add_weight(name="m2", autocast=False, **wide)
+        self.count = self.add_weight(
+            name="count", shape=(), initializer="zeros", dtype="int64", autocast=False
+        )
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        count = tf.cast(tf.convert_to_tensor(self.count), tf.float64)
+        return standardize(x, tf.convert_to_tensor(self.mean), tf.convert_to_tensor(self.m2), count)
+
+
+class HedgedNetwork(keras.Model):
+    """L hidden layers, a softmax head on each, and their hedged mixture.
+
+    Parameters
+    ----------
+    config : ModelConfig
+
+    Notes
+    -----
+    Calling it on rows of shape (n, D) gives probabilities of shape (n, C):
+    ``sum_l alpha[l] * softmax(h[l] @ Theta[l] + c[l])`` with
+    ``h[l] = relu(h[l-1] @ W[l] + b[l])`` and ``h[0]`` the standardised rows.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(name="hedged_network", dtype=config.dtype)
+        seeds = keras.random.SeedGenerator(config.seed)
+
+        def dense(units: int, inputs: int, initializer: type, **kwargs: object):
+            layer = keras.layers.Dense(
+                units, kernel_initializer=initializer(seed=seeds), dtype=config.dtype, **kwargs
+            )
+            layer.build((None, inputs))
+            return layer
+
+        D, H, C = config.n_features, config.n_hidden_units, config.n_classes
+        relu, he, glorot = "relu", keras.initializers.HeNormal, keras.initializers.GlorotUniform
+        depths = range(config.n_hidden_layers)
+        self.standardizer = (
+            RunningStandardizer(D, config.dtype)
+            if config.standardize
+            else keras.layers.Identity(dtype=config.dtype)
+        )
+        self.hidden_layers = [dense(H, H if l else D, he, activation=relu) for l in depths]
+        self.heads = [dense(C, H, glorot) for _ in depths]
+        self.input_head = dense(C, D, glorot) if config.input_head else None
+        n_heads = config.n_hidden_layers + config.input_head
+        self.alpha = self.add_weight(
+            name="alpha",
+            shape=(n_heads,),
+            # Not Constant, which rounds to float32.
+            initializer=lambda shape, dtype: np.full(shape, 1 / n_heads, dtype),
+            trainable=False,
+        )
+        self.built = True
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        h = self.standardizer(x)
+        logits = [] if self.input_head is None else [self.input_head(h)]
+        for hidden, head in zip(self.hidden_layers, self.heads, strict=True):
+            h = hidden(h)
+            logits.append(head(h))
+        probabilities = keras.ops.softmax(keras.ops.stack(logits), axis=-1)
+        return keras.ops.tensordot(self.alpha, probabilities, axes=1)
+
+    def named_variables(self) -> dict[str, keras.Variable]:
+        """Return the network's variables by their state key."""
+        named = {"alpha": self.alpha}
+        for l, (hidden, head) in enumerate(zip(self.hidden_layers, self.heads, strict=True)):
+            named[f"hidden_kernel_{l}"], named[f"hidden_bias_{l}"] = hidden.kernel, hidden.bias
+            named[f"head_kernel_{l}"], named[f"head_bias_{l}"] = head.kernel, head.bias
+        if self.input_head is not None:
+            named["input_head_kernel"] = self.input_head.kernel
+            named["input_head_bias"] = self.input_head.bias
+        if isinstance(self.standardizer, RunningStandardizer):
+            named["scaler_mean"] = self.standardizer.mean
+            named["scaler_m2"] = self.standardizer.m2
+            named["row_count"] = self.standardizer.count
+        return named
+
+
+def initial_state(network: HedgedNetwork, config: ModelConfig) -> State:
+    """Return the state of a model that has learned nothing."""
+    state = {name: np.zeros(*spec) for name, spec in state_layout(config).items()}
+    for name, variable in network.named_variables().items():
+        state[name] = variable.numpy()
+    return state
+
+
+def forward_function(
+    network: HedgedNetwork,
+) -> Callable[[Mapping[str, tf.Tensor], tf.Tensor], tf.Tensor]:
+    """Return the network's call as a function of (state, rows), without its variables."""
+    keys = {id(variable): name for name, variable in network.named_variables().items()}
+    trainable = [keys[id(variable)] for variable in network.trainable_variables]
+    fixed = [keys[id(variable)] for variable in network.non_trainable_variables]
+
+    def forward(state: Mapping[str, tf.Tensor], x: tf.Tensor) -> tf.Tensor:
+        probabilities, _ = network.stateless_call(
+            [state[name] for name in trainable], [state[name] for name in fixed], x
+        )
+        return probabilities
+
+    return forward

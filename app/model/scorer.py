@@ -1,0 +1,80 @@
+"""Scoring rows with a state, compiled once for a few sizes of batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from app.config import ModelConfig
+from app.errors import InvalidRowsError
+from app.model.backend import tf
+from app.model.network import HedgedNetwork, forward_function
+
+PADDED_ROWS = (64, 512, 4096)
+"""The batch sizes that are compiled; a batch is padded to the next one up."""
+
+
+class Scorer:
+    """The compiled forward pass of one architecture, fed any state of it.
+
+    A state is an argument of the compiled function and not a constant in it, so
+    that a new version costs no compilation.
+
+    Parameters
+    ----------
+    config : ModelConfig
+    network : HedgedNetwork, optional
+        An existing network of that configuration, to save building one.
+
+    Attributes
+    ----------
+    trace_count : int
+        How often the forward pass was traced: at most ``len(PADDED_ROWS)``.
+    """
+
+    def __init__(self, config: ModelConfig, network: HedgedNetwork | None = None) -> None:
+        self.config = config
+        self.trace_count = 0
+        forward = forward_function(network or HedgedNetwork(config))
+
+        def traced(state: Mapping[str, tf.Tensor], x: tf.Tensor) -> tf.Tensor:
+            self.trace_count += 1
+            return forward(state, x)
+
+        self._forward = tf.function(traced, jit_compile=True, autograph=False)
+
+    def predict_proba(self, state: Mapping[str, tf.Tensor], X: np.ndarray) -> np.ndarray:
+        """Return the class probabilities, shape (n, C), of rows of shape (n, D)."""
+        X = as_rows(X, self.config)
+        probabilities = np.empty((len(X), self.config.n_classes), X.dtype)
+        largest = PADDED_ROWS[-1]
+        for start in range(0, len(X), largest):
+            rows = X[start : start + largest]
+            size = next(size for size in PADDED_ROWS if size >= len(rows))
+            padded = np.zeros((size, X.shape[1]), X.dtype)
+            padded[: len(rows)] = rows
+            result = self._forward(state, tf.constant(padded)).numpy()
+            probabilities[start : start + len(rows)] = result[: len(rows)]
+        return probabilities
+
+
+def as_rows(X: np.ndarray, config: ModelConfig) -> np.ndarray:
+    """Return ``X`` in the model's dtype and C order.
+
+    Raises
+    ------
+    InvalidRowsError
+        When ``X`` is not (n, n_features), or holds a NaN or an infinity.
+    """
+    try:
+        with np.errstate(over="ignore"):
+            X = np.ascontiguousarray(X, config.dtype)
+    except (TypeError, ValueError) as error:
+        raise InvalidRowsError(f"X must be numeric: {error}") from error
+    if X.ndim != 2 or X.shape[1] != config.n_features:
+        raise InvalidRowsError(f"X must have shape (n, {config.n_features}), not {X.shape}")
+    if not np.isfinite(X).all():
+        row = int(np.flatnonzero(~np.isfinite(X).all(axis=1))[0])
+        raise InvalidRowsError(f"X holds a NaN or an infinity (as {X.dtype}), first in row {row}")
+    return X

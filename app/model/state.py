@@ -1,0 +1,172 @@
+"""State: everything that learning changes, as a flat dict of named arrays.
+
+=====================  ============  ========  ==============================
+key                    shape         dtype     what
+=====================  ============  ========  ==============================
+``hidden_kernel_{l}``  (in, H)       model's   W of hidden layer l = 0..L-1
+``hidden_bias_{l}``    (H,)          model's   b of hidden layer l
+``head_kernel_{l}``    (H, C)        model's   Theta of the head on layer l
+``head_bias_{l}``      (C,)          model's   bias of that head
+``input_head_kernel``  (D, C)        model's   only with an input head
+``input_head_bias``    (C,)          model's   only with an input head
+``alpha``              (n_heads,)    model's   hedge weights, shallow to deep
+``row_count``          ()            int64     rows learned
+``scaler_mean``        (D,)          float64   only when standardising
+``scaler_m2``          (D,)          float64   sum of squared deviations
+``pending_features``   (B - 1, D)    model's   only with B > 1: rows that wait
+``pending_labels``     (B - 1,)      int32     for their group of B to be full
+``pending_count``      ()            int64     how many of them are set
+=====================  ============  ========  ==============================
+
+With an input head, ``alpha[0]`` is its weight.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+import numpy as np
+import safetensors.numpy
+from safetensors import SafetensorError
+
+from app.config import ModelConfig
+from app.errors import InvalidParameterError, StateError
+
+State = dict[str, np.ndarray]
+
+_HEADER_LENGTH_BYTES = 8
+_SEAL = "metadata_sha256"
+
+
+def state_layout(config: ModelConfig) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """Return the shape and dtype that each array of a model's state must have."""
+    D, H, C, L = config.n_features, config.n_hidden_units, config.n_classes, config.n_hidden_layers
+    real, wide, count = np.dtype(config.dtype), np.dtype("float64"), np.dtype("int64")
+    layout: dict[str, tuple[tuple[int, ...], np.dtype]] = {}
+    for layer in range(L):
+        layout[f"hidden_kernel_{layer}"] = ((D if layer == 0 else H, H), real)
+        layout[f"hidden_bias_{layer}"] = ((H,), real)
+        layout[f"head_kernel_{layer}"] = ((H, C), real)
+        layout[f"head_bias_{layer}"] = ((C,), real)
+    if config.input_head:
+        layout["input_head_kernel"] = ((D, C), real)
+        layout["input_head_bias"] = ((C,), real)
+    layout["alpha"] = ((L + config.input_head,), real)
+    layout["row_count"] = ((), count)
+    if config.standardize:
+        layout["scaler_mean"] = ((D,), wide)
+        layout["scaler_m2"] = ((D,), wide)
+    if config.update_batch_size > 1:
+        waiting = config.update_batch_size - 1
+        layout["pending_features"] = ((waiting, D), real)
+        layout["pending_labels"] = ((waiting,), np.dtype("int32"))
+        layout["pending_count"] = ((), count)
+    return layout
+
+
+def check_state(state: Mapping[str, np.ndarray], config: ModelConfig) -> State:
+    """Return ``state`` as arrays of the model's layout.
+
+    Raises
+    ------
+    StateError
+        When an array is missing, unknown, or of another shape or dtype.
+    """
+    layout = state_layout(config)
+    missing = sorted(layout.keys() - state.keys())
+    unknown = sorted(state.keys() - layout.keys())
+    if missing or unknown:
+        raise StateError(
+            f"not a state of this architecture: missing {missing or 'nothing'}, "
+            f"not known {unknown or 'nothing'}"
+        )
+    checked: State = {}
+    for name, (shape, dtype) in layout.items():
+        array = np.asarray(state[name])
+        if array.shape != shape or array.dtype != dtype:
+            raise StateError(
+                f"{name} must have shape {shape} and dtype {dtype}, "
+                f"not {array.shape} and {array.dtype}"
+            )
+        checked[name] = array
+    return checked
+
+
+def is_finite(state: Mapping[str, np.ndarray]) -> bool:
+    """Tell whether no array of ``state`` holds a NaN or an infinity."""
+    return all(np.isfinite(array).all() for array in state.values())
+
+
+def state_sha256(state: Mapping[str, np.ndarray]) -> str:
+    """Return the SHA-256, in hex, of a state's names, dtypes, shapes and values.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> a = state_sha256({"alpha": np.array([0.5, 0.5], "float32")})
+    >>> a == state_sha256({"alpha": np.array([[0.5, 0.5]], "float32")})
+    False
+    """
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        array = np.asarray(state[name])
+        little_endian = array.dtype.newbyteorder("<")
+        digest.update(json.dumps([name, little_endian.str, array.shape]).encode())
+        digest.update(array.astype(little_endian, copy=False).tobytes(order="C"))
+    return digest.hexdigest()
+
+
+def state_to_bytes(state: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
+    """Return a state and its metadata in the safetensors format."""
+    # Not ascontiguousarray, which gives a scalar a dimension.
+    arrays = {name: np.asarray(array, order="C") for name, array in state.items()}
+    return safetensors.numpy.save(arrays, metadata=_sealed(metadata))
+
+
+def state_from_bytes(data: bytes) -> tuple[State, dict[str, str]]:
+    """Return the state and the metadata held in safetensors bytes.
+
+    Raises
+    ------
+    StateError
+        When the bytes are not in the safetensors format.
+    """
+    try:
+        state = safetensors.numpy.load(data)
+        length = int.from_bytes(data[:_HEADER_LENGTH_BYTES], "little")
+        header = json.loads(data[_HEADER_LENGTH_BYTES : _HEADER_LENGTH_BYTES + length])
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise StateError(f"not safetensors bytes ({len(data)} bytes): {error}") from error
+    metadata = header.get("__metadata__", {})
+    if metadata != _sealed(metadata):
+        raise StateError("metadata that does not have the SHA-256 it was written with")
+    del metadata[_SEAL]
+    return state, metadata
+
+
+def _sealed(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return metadata with its own SHA-256: the state's hash does not cover it."""
+    told = {name: value for name, value in metadata.items() if name != _SEAL}
+    seal = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    return told | {_SEAL: seal}
+
+
+def config_to_metadata(config: ModelConfig) -> dict[str, str]:
+    """Return the metadata that lets :func:`config_from_metadata` rebuild ``config``."""
+    return {"config": json.dumps(config.to_dict(), sort_keys=True)}
+
+
+def config_from_metadata(metadata: Mapping[str, str]) -> ModelConfig:
+    """Return the settings of the model that a state belongs to.
+
+    Raises
+    ------
+    StateError
+        When the metadata holds no settings, or settings out of range.
+    """
+    try:
+        return ModelConfig(**json.loads(metadata["config"]))
+    except (KeyError, TypeError, ValueError, InvalidParameterError) as error:
+        raise StateError(f"a state without usable model settings: {error}") from error

@@ -1,0 +1,139 @@
+"""Binding a model to an input: which classes, which settings, and whether they fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from app.config import ModelConfig, ReplaySettings, option_name
+from app.errors import UserError
+from app.model.state import config_from_metadata, config_to_metadata
+from app.registry.registry import ModelRegistry
+from app.streaming.inputs import InputTable
+from app.streaming.labels import count_labels
+from app.streaming.schema import Contract, contract_from_metadata
+
+if TYPE_CHECKING:
+    from app.model import HBPClassifier
+
+RARE_LABEL_SHARE = 0.001
+"""A label on a smaller share of the labelled rows, or on one row, is not taken for a class."""
+
+
+@dataclass(frozen=True)
+class BoundModel:
+    """A model and the rows it takes.
+
+    Attributes
+    ----------
+    classifier : HBPClassifier
+    contract : Contract
+    metadata : dict of str to str
+        Goes with every state of the model.
+    """
+
+    classifier: HBPClassifier
+    contract: Contract
+    metadata: dict[str, str]
+
+
+def bind_model(
+    settings: ReplaySettings,
+    layout: InputTable,
+    registry: ModelRegistry,
+    warn: Callable[[str], None],
+) -> BoundModel:
+    """Return the registry's model if it fits the input, or create one for the input.
+
+    Raises
+    ------
+    UserError
+        When an option contradicts the model that is there.
+    """
+    from app.model import HBPClassifier
+
+    if registry.heads.read() is not None:
+        _, state, metadata = registry.load()
+        config, fixed = config_from_metadata(metadata), contract_from_metadata(metadata)
+        _check_fit(settings, layout, config, fixed)
+        contract = _contract(settings, layout, config.n_features, fixed["classes"])
+        classifier = HBPClassifier.from_config(config)
+        classifier.set_state(state)
+        return BoundModel(classifier, contract, metadata)
+
+    classes = settings.classes or _find_classes(settings, layout, warn)
+    contract = _contract(settings, layout, layout.n_features, classes)
+    config = ModelConfig(
+        n_features=layout.n_features, n_classes=len(classes), **settings.model_options
+    )
+    classifier = HBPClassifier.from_config(config)
+    metadata = config_to_metadata(config) | contract.to_metadata()
+    registry.create(classifier.get_state(), metadata)
+    return BoundModel(classifier, contract, metadata)
+
+
+def _contract(
+    settings: ReplaySettings, layout: InputTable, n_features: int, classes: tuple[str, ...]
+) -> Contract:
+    return Contract(
+        columns=layout.columns,
+        features=layout.features,
+        n_features=n_features,
+        classes=classes,
+        label=settings.label,
+        id=settings.id,
+        time=settings.time,
+        is_array=layout.is_array,
+    )
+
+
+def _check_fit(
+    settings: ReplaySettings, layout: InputTable, config: ModelConfig, fixed: dict
+) -> None:
+    where = f"model {settings.model!r} of {settings.workdir}"
+    for name, value in settings.model_options.items():
+        had = getattr(config, name)
+        if value != had:
+            raise UserError(f"{option_name(name)} is {value}, but {where} was created with {had}")
+    if settings.classes not in (None, fixed["classes"]):
+        raise UserError(
+            f"--classes is {','.join(settings.classes)}, but {where} was created with "
+            f"{','.join(fixed['classes'])}"
+        )
+    if layout.features != fixed["features"]:
+        raise UserError(
+            f"--features: the input has {', '.join(layout.features)}, but {where} was created "
+            f"with {', '.join(fixed['features'])}"
+        )
+
+
+def _find_classes(
+    settings: ReplaySettings, layout: InputTable, warn: Callable[[str], None]
+) -> tuple[str, ...]:
+    """Count the labels of the whole input and return those that are common enough."""
+    counts = count_labels(layout, settings.label)
+    total = sum(counts.values())
+    classes = [name for name, n in counts.items() if n > 1 and n >= RARE_LABEL_SHARE * total]
+    if len(classes) < 2:
+        raise UserError(
+            f"--label: column '{settings.label}' holds {len(classes)} label on more than a row "
+            f"in a thousand ({', '.join(sorted(classes)) or 'none'}); at least 2 are needed"
+        )
+    classes.sort(key=_label_order)
+    left_out = sorted(counts.keys() - set(classes), key=_label_order)
+    if left_out:
+        warn(
+            f"classes are {', '.join(classes)}; rare labels are left out and become dead "
+            f"letters: {', '.join(left_out[:5])}{' …' if len(left_out) > 5 else ''} "
+            "(name the classes with --classes)"
+        )
+    return tuple(classes)
+
+
+def _label_order(label: str) -> tuple[int, float, str]:
+    """Order numbers by value and before text."""
+    try:
+        return 0, float(label), label
+    except ValueError:
+        return 1, 0.0, label

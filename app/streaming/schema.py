@@ -1,0 +1,295 @@
+"""The contract of a row, and the validation of each one before the model sees it.
+
+Text rows are parsed by Spark's own CSV and JSON parsers, line by line and with
+every field as text, so that a value that does not fit is seen and named rather
+than turned into a null.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from app.streaming.files import SEQUENCE_COLUMN, TEXT_COLUMN
+
+NULL_ID = "null_id"
+DUPLICATE_ID = "duplicate_id"
+NULL_TIME = "null_time"
+NULL_FEATURE = "null_feature"
+NAN_FEATURE = "nan_feature"
+INFINITE_FEATURE = "infinite_feature"
+WRONG_LENGTH = "wrong_length"
+UNPARSABLE = "unparsable"
+UNKNOWN_LABEL = "unknown_label"
+
+REASONS = (
+    NULL_ID,
+    DUPLICATE_ID,
+    NULL_TIME,
+    NULL_FEATURE,
+    NAN_FEATURE,
+    INFINITE_FEATURE,
+    WRONG_LENGTH,
+    UNPARSABLE,
+    UNKNOWN_LABEL,
+)
+"""Why a row became a dead letter. A row with several faults has the first found."""
+
+_RAW = "raw"
+_CORRUPT = "_corrupt_line"
+_CSV_QUOTES = {"quote": '"', "escape": '"'}
+_KEEP_NULLS = {"ignoreNullFields": "false"}
+_YEAR_1, _YEAR_9999 = -62_135_596_800, 253_402_300_799
+
+
+@dataclass(frozen=True)
+class Contract:
+    """Which columns of a row mean what.
+
+    Parameters
+    ----------
+    columns : tuple of str
+        Every column of the input, in file order.
+    features : tuple of str
+        The feature columns, or the one column that holds the array of them.
+    n_features : int
+    classes : tuple of str
+        Labels in canonical form (see :func:`canonical_label`), in class order.
+    label, id, time : str or None
+        Without ``id`` the row number is the id; without ``time`` rows have none.
+    is_array : bool
+        Whether ``features`` names one array column.
+    """
+
+    columns: tuple[str, ...]
+    features: tuple[str, ...]
+    n_features: int
+    classes: tuple[str, ...]
+    label: str | None = None
+    id: str | None = None
+    time: str | None = None
+    is_array: bool = False
+
+    @property
+    def label_type(self) -> T.DataType:
+        """Type of a predicted label: long when every class is an integer, else string."""
+        integers = all(name.lstrip("-").isdigit() for name in self.classes)
+        return T.LongType() if integers else T.StringType()
+
+    def to_metadata(self) -> dict[str, str]:
+        """Return what a model's state must say of its rows."""
+        fixed = {"features": self.features, "classes": self.classes}
+        return {"contract": json.dumps(fixed)}
+
+
+def contract_from_metadata(metadata: dict[str, str]) -> dict[str, Any]:
+    """Return the ``features`` and ``classes`` of the model that a state belongs to."""
+    fixed = json.loads(metadata.get("contract", "{}"))
+    return {name: tuple(value) for name, value in fixed.items()}
+
+
+def canonical_label(label: Column) -> Column:
+    """Return a label as trimmed text, ``1.0`` as ``1``, empty as null."""
+    text = F.trim(label.cast("string"))
+    whole = F.regexp_replace(text, r"^(-?[0-9]+)\.0+\z", "$1")
+    return F.when(text != "", whole)
+
+
+def parse(
+    df: DataFrame, file_format: str, columns: tuple[str, ...], array: str | None
+) -> DataFrame:
+    """Return ``sequence``, ``raw`` (a struct of the input's columns) and ``_corrupt_line``.
+
+    Parameters
+    ----------
+    df : DataFrame
+        Of the replay source.
+    file_format : {"csv", "json", "parquet"}
+    columns : tuple of str
+    array : str or None
+        The column that holds arrays, when the format is JSON.
+    """
+    sequence = F.col(SEQUENCE_COLUMN)
+    if file_format == "parquet":
+        raw = F.struct(*(_quoted(name) for name in columns))
+        return df.select(sequence, raw.alias(_RAW), F.lit(None).cast("string").alias(_CORRUPT))
+    fields = [
+        T.StructField(name, T.ArrayType(T.StringType()) if name == array else T.StringType())
+        for name in columns
+    ]
+    corrupt = _CORRUPT
+    while corrupt in columns:
+        corrupt = "_" + corrupt
+    schema = T.StructType([*fields, T.StructField(corrupt, T.StringType())])
+    options = {"columnNameOfCorruptRecord": corrupt}
+    if file_format == "csv":
+        # from_csv takes its schema as text only.
+        parsed = F.from_csv(TEXT_COLUMN, _ddl(schema), options | _CSV_QUOTES)
+    else:
+        parsed = F.from_json(TEXT_COLUMN, schema, options)
+    parsed = df.select(sequence, parsed.alias("parsed"))
+    raw = F.struct(*(F.col("parsed")[name].alias(name) for name in columns))
+    return parsed.select(sequence, raw.alias(_RAW), F.col("parsed")[corrupt].alias(_CORRUPT))
+
+
+def validate(parsed: DataFrame, contract: Contract, file_format: str) -> DataFrame:
+    """Return each row with what the model needs of it, or the reason it cannot be used.
+
+    Parameters
+    ----------
+    parsed : DataFrame
+        From :func:`parse`.
+
+    Returns
+    -------
+    DataFrame
+        ``sequence`` (long), ``event_id`` (string), ``event_time`` (timestamp),
+        ``features`` (array of float, null in a bad row), ``label_index`` (int,
+        null without a label), ``reason`` (string, null in a good row), ``row``
+        (the input row as JSON, null in a good row). With an id column also
+        ``raw`` (struct), which :func:`mark_duplicates` needs.
+    """
+    raw = F.col(_RAW)
+    corrupt = F.col(_CORRUPT)
+    label = _label(parsed, contract.label) if contract.label else F.lit(None)
+    time_text = _text(raw[contract.time]) if contract.time else F.lit(None)
+    is_text = file_format != "parquet"
+    read = parsed.select(
+        SEQUENCE_COLUMN,
+        _RAW,
+        _CORRUPT,
+        (_text(raw[contract.id]) if contract.id else _text(F.col(SEQUENCE_COLUMN))).alias(
+            "event_id"
+        ),
+        time_text.cast("string").alias("time_text"),
+        _time(parsed, contract.time).alias("event_time"),
+        _values(parsed, contract, is_text).alias("values"),
+        label.cast("string").alias("label"),
+    ).withColumn("features", F.col("values").try_cast("array<double>").try_cast("array<float>"))
+
+    reason = (
+        F.when(corrupt.isNotNull(), WRONG_LENGTH if file_format == "csv" else UNPARSABLE)
+        .when(F.col("event_id").isNull(), NULL_ID)
+        .when(F.col("values").isNull(), NULL_FEATURE)
+        .when(F.size("values") != contract.n_features, WRONG_LENGTH)
+    )
+    # One pass over the features of a good row; which fault it is matters only in a bad one.
+    total = F.aggregate("features", F.lit(0.0), lambda sum_, x: sum_ + x)
+    sound = total.isNotNull() & ~F.isnan(total - total)
+    reason = reason.when(~sound, _feature_fault())
+    if contract.time:
+        reason = reason.when(F.col("time_text").isNull(), NULL_TIME)
+        reason = reason.when(F.col("event_time").isNull(), UNPARSABLE)
+    class_number = F.array_position(F.array(*map(F.lit, contract.classes)), F.col("label"))
+    reason = reason.when(class_number == 0, UNKNOWN_LABEL)
+
+    original = F.when(corrupt.isNotNull(), F.to_json(F.struct(corrupt.alias(_CORRUPT)))).otherwise(
+        F.to_json(_RAW, _KEEP_NULLS)
+    )
+    return read.select(
+        "*", reason.alias("reason"), (class_number - 1).cast("int").alias("label_index")
+    ).select(
+        SEQUENCE_COLUMN,
+        "event_id",
+        "event_time",
+        F.when(F.col("reason").isNull(), F.col("features")).alias("features"),
+        "label_index",
+        "reason",
+        F.when(F.col("reason").isNotNull(), original).alias("row"),
+        # Of good rows too, where they may still turn out to be duplicates.
+        *([_RAW] if contract.id else []),
+    )
+
+
+def parse_and_validate(df: DataFrame, contract: Contract, file_format: str) -> DataFrame:
+    """Do :func:`parse`, then :func:`validate`."""
+    array = contract.features[0] if contract.is_array else None
+    return validate(parse(df, file_format, contract.columns, array), contract, file_format)
+
+
+def mark_duplicates(validated: DataFrame, sequences: list[int]) -> DataFrame:
+    """Turn the good rows with these sequence numbers into ``duplicate_id`` dead letters."""
+    if not sequences:
+        return validated.drop(_RAW)
+    duplicate = F.col(SEQUENCE_COLUMN).isin(sequences)
+    columns = {
+        "reason": F.when(duplicate, DUPLICATE_ID).otherwise(F.col("reason")),
+        "features": F.when(~duplicate, F.col("features")),
+        "row": F.when(duplicate, F.to_json(_RAW, _KEEP_NULLS)).otherwise(F.col("row")),
+    }
+    return validated.withColumns(columns).drop(_RAW)
+
+
+def _feature_fault() -> Column:
+    """Return the reason for features that are not all finite numbers."""
+    values, features = F.col("values"), F.col("features")
+    return (
+        F.when(F.exists(values, lambda x: x.isNull()), NULL_FEATURE)
+        .when(F.exists(features, lambda x: x.isNull()), UNPARSABLE)
+        .when(F.exists(features, lambda x: F.isnan(x)), NAN_FEATURE)
+        .otherwise(INFINITE_FEATURE)
+    )
+
+
+def _values(parsed: DataFrame, contract: Contract, is_text: bool) -> Column:
+    """Return the features as an array of numbers, or of text where numbers may be written so."""
+    raw = F.col(_RAW)
+    if contract.is_array:
+        array = raw[contract.features[0]]
+        return F.transform(array, _unquoted) if is_text else array
+    written = any(isinstance(_type_of(parsed, f), T.StringType) for f in contract.features)
+    if written:
+        return F.array(*(_text(raw[name]) for name in contract.features))
+    return F.array(*(raw[name].cast("double") for name in contract.features))
+
+
+def _label(parsed: DataFrame, name: str) -> Column:
+    label = F.col(_RAW)[name]
+    if isinstance(_type_of(parsed, name), (T.FloatType, T.DoubleType)):
+        # How a missing label looks in a column of numbers.
+        label = F.when(~F.isnan(label), label)
+    return canonical_label(label)
+
+
+def _time(parsed: DataFrame, name: str | None) -> Column:
+    """Return an event time: a typed timestamp, ISO 8601 text, or seconds since 1970."""
+    if name is None:
+        return F.lit(None).cast("timestamp")
+    column = F.col(_RAW)[name]
+    if isinstance(_type_of(parsed, name), (T.TimestampType, T.TimestampNTZType, T.DateType)):
+        return column.cast("timestamp")
+    text = _text(column)
+    # Without the date a time of day would be read as of today.
+    iso = F.when(text.rlike(r"^\d{4}-\d\d-\d\d"), text.try_cast("timestamp"))
+    seconds = text.try_cast("double")
+    known = F.when(seconds.between(_YEAR_1, _YEAR_9999), seconds)
+    return F.coalesce(iso, F.timestamp_seconds(known))
+
+
+def _type_of(parsed: DataFrame, name: str) -> T.DataType:
+    return parsed.schema[_RAW].dataType[name].dataType
+
+
+def _text(column: Column) -> Column:
+    """Return a value as trimmed text, null when empty."""
+    return F.nullif(F.trim(_unquoted(column.cast("string"))), F.lit(""))
+
+
+def _unquoted(text: Column) -> Column:
+    # from_json gives the bare tokens NaN and Infinity as text with quotes.
+    return F.btrim(text.cast("string"), F.lit('"'))
+
+
+def _quoted(name: str) -> Column:
+    return F.col("`" + name.replace("`", "``") + "`")
+
+
+def _ddl(schema: T.StructType) -> str:
+    return ", ".join(
+        f"`{field.name.replace('`', '``')}` {field.dataType.simpleString()}" for field in schema
+    )

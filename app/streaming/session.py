@@ -1,0 +1,117 @@
+"""The Spark session, and the Java it needs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from pyspark import SparkConf, SparkContext
+from pyspark.java_gateway import launch_gateway
+from pyspark.sql import SparkSession
+
+from app.errors import JavaMissingError
+
+MINIMUM_JAVA = 17
+
+# What the application relies on, wherever it runs.
+_REQUIRED = {
+    "spark.sql.session.timeZone": "UTC",
+    # Columns x and X are two.
+    "spark.sql.caseSensitive": "true",
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
+    "spark.sql.streaming.stopTimeout": "60s",
+}
+
+# What suits one machine, when the user has not said otherwise.
+_LOCAL = {
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.driver.host": "127.0.0.1",
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.sql.shuffle.partitions": "2",
+    "spark.driver.memory": "2g",
+}
+
+# The JVM does little here, and only its first compiler tier pays off within a short run.
+_LOCAL_JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+
+_LOG4J = Path(__file__).resolve().parents[2] / "spark-conf" / "log4j2.properties"
+
+
+def spark_session(app_name: str, *, on_launched: Callable[[], None] = lambda: None) -> SparkSession:
+    """Return the active session, or a new one: local on all cores unless configured otherwise.
+
+    Parameters
+    ----------
+    app_name : str
+    on_launched : callable
+        Called once the JVM runs: from then on this process starts no other, and
+        may play with its standard error.
+
+    Raises
+    ------
+    JavaMissingError
+        When there is no session yet and no Java to start one with.
+    """
+    session = SparkSession.getActiveSession()
+    if session is not None:
+        on_launched()
+    else:
+        conf = SparkConf().setAppName(app_name)
+        gateway = None
+        if not _is_submitted():
+            require_java()
+            os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+            conf.setMaster("local[*]").setAll(list(_LOCAL.items()))
+            java_options = _LOCAL_JAVA_OPTIONS
+            if _LOG4J.exists():
+                java_options += f" -Dlog4j2.configurationFile={_LOG4J.as_uri()}"
+            conf.set("spark.driver.extraJavaOptions", java_options)
+            gateway = launch_gateway(conf)
+        on_launched()
+        session = SparkSession(SparkContext(conf=conf, gateway=gateway))
+    for key, value in _REQUIRED.items():
+        session.conf.set(key, value)
+    return session
+
+
+def require_java() -> None:
+    """Make sure that Spark will find a Java of version 17 or newer.
+
+    Raises
+    ------
+    JavaMissingError
+    """
+    home = os.environ.get("JAVA_HOME")
+    java = str(Path(home, "bin", "java")) if home else shutil.which("java")
+    version = _java_version(java)
+    if version is not None and version >= MINIMUM_JAVA:
+        return
+    found = f"{java} is version {version}" if version else "none was found"
+    if home and not version:
+        found = f"JAVA_HOME={home} holds none"
+    raise JavaMissingError(
+        f"Spark needs Java {MINIMUM_JAVA} or newer, and {found}. Install one (for example "
+        "openjdk-17-jre-headless) or set JAVA_HOME to it"
+    )
+
+
+def _java_version(java: str | None) -> int | None:
+    if java is None:
+        return None
+    try:
+        told = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30)
+    except OSError:
+        return None
+    match = re.search(r'version "(?:1\.)?(\d+)', told.stderr + told.stdout)
+    return int(match.group(1)) if match else None
+
+
+def _is_submitted() -> bool:
+    """Tell whether spark-submit started this process, and so has set the session up."""
+    return "PYSPARK_GATEWAY_PORT" in os.environ

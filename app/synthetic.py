@@ -1,0 +1,84 @@
+"""Synthetic streams with concept drift, in the style of the HBP paper's CD1.
+
+D. Sahoo, Q. Pham, J. Lu, S. C. H. Hoi, "Online Deep Learning: Learning Deep
+Neural Networks on the Fly", IJCAI 2018, section 4.1: labels come from a random
+deep network; CD1 follows one such concept, then another, then the first again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+_ROWS_PER_BLOCK = 8192
+_THRESHOLD_SAMPLE = 10_000
+
+
+class RandomNetworkConcept:
+    """A two-class concept: the sign of a random ReLU network's output around its median.
+
+    Parameters
+    ----------
+    n_features : int
+    depth, width : int
+        Hidden layers and their units; the paper's Syn8 has 8 of 100.
+    rng : numpy.random.Generator
+    """
+
+    def __init__(self, n_features: int, depth: int, width: int, rng: np.random.Generator) -> None:
+        sizes = [n_features] + [width] * depth + [1]
+        self._kernels = [
+            rng.normal(scale=np.sqrt(2 / inputs), size=(inputs, outputs))
+            for inputs, outputs in zip(sizes, sizes[1:], strict=False)
+        ]
+        self._threshold = 0.0
+        sample = rng.normal(size=(_THRESHOLD_SAMPLE, n_features))
+        self._threshold = float(np.median(self._score(sample)))
+
+    def labels(self, X: np.ndarray) -> np.ndarray:
+        """Return the class, 0 or 1, of rows of shape (n, n_features)."""
+        return (self._score(X) > self._threshold).astype(np.int8)
+
+    def _score(self, X: np.ndarray) -> np.ndarray:
+        for kernel in self._kernels[:-1]:
+            X = np.maximum(X @ kernel, 0)
+        return (X @ self._kernels[-1])[:, 0]
+
+
+def drift_points(n_rows: int) -> list[int]:
+    """Return the rows, counted from 0, at which the concept changes."""
+    return [n_rows // 3, 2 * n_rows // 3]
+
+
+def cd1_blocks(
+    n_rows: int, n_features: int = 50, depth: int = 8, width: int = 100, seed: int = 0
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield blocks (X, y) of a CD1 stream: concept 1, concept 2, concept 1 again.
+
+    Yields
+    ------
+    X : ndarray, shape (n, n_features), float32, standard normal
+    y : ndarray, shape (n,), int8
+    """
+    rng = np.random.default_rng(seed)
+    first, second = (RandomNetworkConcept(n_features, depth, width, rng) for _ in range(2))
+    edges = [0, *drift_points(n_rows), n_rows]
+    for concept, start, end in zip((first, second, first), edges, edges[1:], strict=False):
+        for block in range(start, end, _ROWS_PER_BLOCK):
+            X = rng.normal(size=(min(_ROWS_PER_BLOCK, end - block), n_features))
+            X = X.astype(np.float32)
+            yield X, concept.labels(X)
+
+
+def write_cd1(path: str | Path, n_rows: int, n_features: int = 50, seed: int = 0) -> None:
+    """Write a CD1 stream as CSV with columns ``x0..``, ``label``."""
+    fields = [(f"x{i}", pa.float32()) for i in range(n_features)] + [("label", pa.int8())]
+    schema = pa.schema(fields)
+    with pyarrow.csv.CSVWriter(path, schema) as writer:
+        for X, y in cd1_blocks(n_rows, n_features, seed=seed):
+            columns = [pa.array(column) for column in X.T] + [pa.array(y)]
+            writer.write_table(pa.table(columns, schema=schema))

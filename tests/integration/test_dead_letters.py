@@ -1,0 +1,126 @@
+"""Rows that cannot be used: each becomes a dead letter with a reason, and stops nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from app.streaming import schema
+from tests.integration.streams import (
+    FEATURES,
+    read_dead_letters,
+    read_predictions,
+    small_replay,
+    small_rows,
+    write_csv,
+)
+
+HEADER = ("id", "at", *FEATURES, "label")
+GOOD = 240
+
+
+def good_rows() -> list[list]:
+    X, y = small_rows(GOOD)
+    return [
+        [f"e{i}", f"2026-01-01T00:{i // 60:02d}:{i % 60:02d}Z", *map(float, x), int(label)]
+        for i, (x, label) in enumerate(zip(X, y, strict=True))
+    ]
+
+
+def bad_rows() -> dict[str, list[list]]:
+    """Return rows by the reason that each must get."""
+    at = "2026-01-01T00:00:30Z"
+    return {
+        schema.NULL_ID: [["", at, 1, 2, 3, 4, 0]],
+        schema.DUPLICATE_ID: [["e0", at, 1, 2, 3, 4, 0], ["e7", at, 5, 5, 5, 5, 1]],
+        schema.NULL_TIME: [["b1", "", 1, 2, 3, 4, 0]],
+        schema.NULL_FEATURE: [["b2", at, 1, "", 3, 4, 0]],
+        schema.NAN_FEATURE: [["b3", at, 1, "nan", 3, 4, 0]],
+        schema.INFINITE_FEATURE: [["b4", at, "inf", 2, 3, 4, 0], ["b5", at, 1, 2, "-1e39", 4, 1]],
+        schema.WRONG_LENGTH: [["b6", at, 1, 2, 3], ["b7", at, 1, 2, 3, 4, 0, 9]],
+        schema.UNPARSABLE: [["b8", at, "one", 2, 3, 4, 0], ["b9", "yesterday", 1, 2, 3, 4, 0]],
+        schema.UNKNOWN_LABEL: [["b10", at, 1, 2, 3, 4, 7], ["b11", at, 1, 2, 3, 4, "up"]],
+    }
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory):
+    """Replay good rows alone, and the same rows with every kind of bad one in between."""
+    root = tmp_path_factory.mktemp("mixed")
+    rows = good_rows()
+    options = {"id": "id", "time": "at", "features": FEATURES}
+    clean = small_replay(
+        write_csv(root / "clean.csv", rows, HEADER), root / "clean", rows_per_batch=60, **options
+    )
+    bad = [row for rows in bad_rows().values() for row in rows]
+    dirty_rows = list(rows)
+    for i, row in enumerate(bad):
+        dirty_rows.insert(40 + 13 * i, row)
+    dirty = small_replay(
+        write_csv(root / "dirty.csv", dirty_rows, HEADER),
+        root / "dirty",
+        rows_per_batch=60,
+        **options,
+    )
+    return root, clean, dirty
+
+
+def test_rows_in_are_those_scored_and_the_dead_letters(mixed):
+    _, clean, dirty = mixed
+    n_bad = sum(map(len, bad_rows().values()))
+    assert clean.run.dead_letters == 0
+    assert (dirty.run.rows_scored, dirty.run.dead_letters) == (GOOD, n_bad)
+    assert dirty.run.rows_in == GOOD + n_bad
+
+
+def test_every_reason_is_given_to_the_rows_that_earn_it(mixed):
+    _, _, dirty = mixed
+    expected = {reason: len(rows) for reason, rows in bad_rows().items()}
+    assert dirty.run.dead_letters_by_reason == expected
+    assert set(expected) == set(schema.REASONS)
+
+
+def test_good_rows_fare_as_without_the_bad_ones(mixed):
+    root, clean, dirty = mixed
+    assert dirty.state_sha256 == clean.state_sha256
+    assert dirty.run.prequential_error == clean.run.prequential_error
+    ids = [set(read_predictions(root / name)["event_id"]) for name in ("clean", "dirty")]
+    assert ids[0] == ids[1] == {f"e{i}" for i in range(GOOD)}
+
+
+def test_a_dead_letter_keeps_the_original_row_as_json(mixed):
+    root, _, _ = mixed
+    letters = read_dead_letters(root / "dirty").set_index("event_id")
+    assert json.loads(letters.loc["b8", "row"]) == {
+        "id": "b8", "at": "2026-01-01T00:00:30Z",
+        "x0": "one", "x1": "2", "x2": "3", "x3": "4", "label": "0",
+    }  # fmt: skip
+    assert json.loads(letters.loc["b2", "row"])["x1"] is None
+    assert json.loads(letters.loc["e7", "row"])["x0"] == "5"
+    too_long = letters[letters["reason"] == schema.WRONG_LENGTH]["row"]
+    lines = {json.loads(row)["_corrupt_line"] for row in too_long}
+    at = "2026-01-01T00:00:30Z"
+    assert lines == {f"b6,{at},1,2,3", f"b7,{at},1,2,3,4,0,9"}
+
+
+def test_a_file_of_bad_rows_alone_leaves_the_model_at_version_0(tmp_path: Path):
+    bad = [["x", "", "", "", 1], ["nan", 1, 1, 1, 0]] * 5
+    path = write_csv(tmp_path / "bad.csv", bad + [["1", "1", "1", "1", ""]], (*FEATURES, "label"))
+    summary = small_replay(path, tmp_path / "w", classes=("0", "1"))
+    assert (summary.version, summary.run.dead_letters, summary.run.rows_scored) == (0, 10, 1)
+    assert summary.run.prequential_error is None
+
+
+def test_garbage_that_is_no_text_stops_nothing(tmp_path: Path):
+    X, y = small_rows(50)
+    path = write_csv(
+        tmp_path / "g.csv",
+        [[*map(float, x), int(label)] for x, label in zip(X, y, strict=True)],
+        (*FEATURES, "label"),
+    )
+    with open(path, "ab") as file:
+        file.write(b'\xff\xfe\x00"\x01,,\n' + b'"unclosed,1,2,3\n' + b"1,2,3,4,1\n")
+    summary = small_replay(path, tmp_path / "w")
+    assert (summary.run.rows_scored, summary.run.dead_letters) == (51, 2)

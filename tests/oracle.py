@@ -1,0 +1,201 @@
+"""Hedge Backpropagation in plain NumPy, one row and one head at a time.
+
+Written from the paper's algorithm and the project's design, not from its code, to be
+compared with it. Slow on purpose: every head is propagated back on its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.config import ModelConfig
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = logits - logits.max()
+    return shifted - np.log(np.exp(shifted).sum())
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Count, mean and sum of squared deviations of the rows seen, per feature."""
+
+    count: int
+    mean: np.ndarray
+    m2: np.ndarray
+
+    def adding(self, row: np.ndarray) -> Moments:
+        """Return the moments with one more row, by Welford's recurrence."""
+        count = self.count + 1
+        mean = self.mean + (row - self.mean) / count
+        return Moments(count, mean, self.m2 + (row - self.mean) * (row - mean))
+
+    def standardise(self, row: np.ndarray) -> np.ndarray:
+        """Return the row in standard deviations from the mean, 0 where nothing varied."""
+        standardised = np.zeros_like(row)
+        varied = self.m2 > 0
+        deviation = np.sqrt(self.m2[varied] / self.count)
+        standardised[varied] = (row[varied] - self.mean[varied]) / deviation
+        return standardised
+
+
+class NumpyHBP:
+    """What ``HBPClassifier`` must compute, in float64.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        ``dtype`` and ``seed`` are not used.
+    state : mapping of str to ndarray
+        As :mod:`app.model.state` describes it; copied.
+
+    Attributes
+    ----------
+    layer_updates, clipped_updates : int
+        Gradients of a layer applied so far, and those of them that were clipped.
+    floored_alphas : int
+        Times that a head's weight was raised to the floor.
+    """
+
+    def __init__(self, config: ModelConfig, state: dict[str, np.ndarray]) -> None:
+        self.config = config
+        state = {name: np.array(array) for name, array in state.items()}
+        self.alpha = state.pop("alpha")
+        self.row_count = int(state.pop("row_count"))
+        if config.standardize:
+            mean, m2 = state.pop("scaler_mean"), state.pop("scaler_m2")
+            self.moments = Moments(self.row_count, mean, m2)
+        self.waiting: list[tuple[np.ndarray, int]] = []
+        if config.update_batch_size > 1:
+            features, labels = state.pop("pending_features"), state.pop("pending_labels")
+            count = int(state.pop("pending_count"))
+            self.waiting = list(zip(features[:count], labels[:count], strict=True))
+        self.weights = state
+        self.layer_updates = self.clipped_updates = self.floored_alphas = 0
+
+        L = config.n_hidden_layers
+        self.hidden = [(f"hidden_kernel_{i}", f"hidden_bias_{i}") for i in range(L)]
+        # A head reads the output of as many hidden layers as its depth says.
+        self.heads = [(f"head_kernel_{i}", f"head_bias_{i}") for i in range(L)]
+        self.depths = list(range(1, L + 1))
+        if config.input_head:
+            self.heads.insert(0, ("input_head_kernel", "input_head_bias"))
+            self.depths.insert(0, 0)
+
+    def partial_fit(self, X: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Learn rows in order; return each one's probabilities from before it was learned."""
+        probabilities = []
+        for row, label in zip(X, y, strict=True):
+            self.waiting.append((np.asarray(row, float), int(label)))
+            standardised, moments = self._standardise_waiting()
+            probabilities.append(self._predict(standardised[-1]))
+            if len(self.waiting) == self.config.update_batch_size:
+                self._learn_group(standardised, [label for _, label in self.waiting])
+                self.row_count += len(self.waiting)
+                self.waiting = []
+                if self.config.standardize:
+                    self.moments = moments
+        return np.array(probabilities).reshape(-1, self.config.n_classes)
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        rows = np.asarray(X, float)
+        if self.config.standardize:
+            rows = [self.moments.standardise(row) for row in rows]
+        return np.array([self._predict(row) for row in rows])
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """Return a state of the layout of :mod:`app.model.state`."""
+        state = {name: array.copy() for name, array in self.weights.items()}
+        state["alpha"] = self.alpha.copy()
+        state["row_count"] = np.array(self.row_count)
+        if self.config.standardize:
+            state["scaler_mean"], state["scaler_m2"] = self.moments.mean, self.moments.m2
+        places = self.config.update_batch_size - 1
+        if places:
+            state["pending_features"] = np.zeros((places, self.config.n_features))
+            state["pending_labels"] = np.zeros(places, int)
+            for place, (row, label) in enumerate(self.waiting):
+                state["pending_features"][place] = row
+                state["pending_labels"][place] = label
+            state["pending_count"] = np.array(len(self.waiting))
+        return state
+
+    def _standardise_waiting(self) -> tuple[list[np.ndarray], Moments | None]:
+        """Return the waiting rows, each standardised after it was added to the moments."""
+        rows = [row for row, _ in self.waiting]
+        if not self.config.standardize:
+            return rows, None
+        moments, standardised = self.moments, []
+        for row in rows:
+            moments = moments.adding(row)
+            standardised.append(moments.standardise(row))
+        return standardised, moments
+
+    def _forward(self, row: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Return h(0)..h(L) and the log-probabilities of each head."""
+        h = [row]
+        for kernel, bias in self.hidden:
+            h.append(np.maximum(h[-1] @ self.weights[kernel] + self.weights[bias], 0))
+        log_probabilities = [
+            log_softmax(h[depth] @ self.weights[kernel] + self.weights[bias])
+            for (kernel, bias), depth in zip(self.heads, self.depths, strict=True)
+        ]
+        return h, log_probabilities
+
+    def _predict(self, row: np.ndarray) -> np.ndarray:
+        _, log_probabilities = self._forward(row)
+        return self.alpha @ np.exp(log_probabilities)
+
+    def _losses_and_gradients(
+        self, row: np.ndarray, label: int
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Return each head's cross-entropy, and the gradient of their alpha-weighted sum."""
+        h, log_probabilities = self._forward(row)
+        losses = np.array([-log_p[label] for log_p in log_probabilities])
+        target = np.eye(self.config.n_classes)[label]
+        gradients = {name: np.zeros_like(array) for name, array in self.weights.items()}
+        for j, (kernel, bias) in enumerate(self.heads):
+            depth = self.depths[j]
+            d_logits = self.alpha[j] * (np.exp(log_probabilities[j]) - target)
+            gradients[kernel] += np.outer(h[depth], d_logits)
+            gradients[bias] += d_logits
+            d_h = self.weights[kernel] @ d_logits
+            for layer in reversed(range(depth)):
+                kernel_below, bias_below = self.hidden[layer]
+                d_z = d_h * (h[layer + 1] > 0)
+                gradients[kernel_below] += np.outer(h[layer], d_z)
+                gradients[bias_below] += d_z
+                d_h = self.weights[kernel_below] @ d_z
+        return losses, gradients
+
+    def _learn_group(self, rows: list[np.ndarray], labels: list[int]) -> None:
+        per_row = [self._losses_and_gradients(*pair) for pair in zip(rows, labels, strict=True)]
+        losses = np.mean([losses for losses, _ in per_row], axis=0)
+        for kernel, bias in self.hidden + self.heads:
+            d_kernel = np.mean([gradients[kernel] for _, gradients in per_row], axis=0)
+            d_bias = np.mean([gradients[bias] for _, gradients in per_row], axis=0)
+            scale = self._clip_scale(d_kernel, d_bias)
+            self.weights[kernel] -= self.config.learning_rate * scale * d_kernel
+            self.weights[bias] -= self.config.learning_rate * scale * d_bias
+        self._hedge(losses)
+
+    def _clip_scale(self, d_kernel: np.ndarray, d_bias: np.ndarray) -> float:
+        self.layer_updates += 1
+        limit = self.config.gradient_clip_norm
+        norm = np.linalg.norm(np.concatenate([d_kernel.ravel(), d_bias]))
+        if limit is None or norm <= limit:
+            return 1.0
+        self.clipped_updates += 1
+        return limit / norm
+
+    def _hedge(self, losses: np.ndarray) -> None:
+        if self.config.hedge_loss == "minmax":
+            spread = losses.max() - losses.min()
+            losses = (losses - losses.min()) / spread if spread > 0 else np.zeros_like(losses)
+        alpha = self.alpha * self.config.beta**losses
+        floor = self.config.smoothing / self.config.n_hidden_layers
+        self.floored_alphas += int((alpha < floor).sum())
+        alpha = np.maximum(alpha, floor)
+        self.alpha = alpha / alpha.sum()

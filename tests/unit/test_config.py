@@ -1,0 +1,194 @@
+"""Settings: their ranges, and that no default is said twice in two ways."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+from pathlib import Path
+
+import pytest
+
+from app.config import ModelConfig, ReplaySettings, option_name
+from app.errors import InvalidParameterError, UserError
+
+OUT_OF_RANGE = {
+    "n_features": [0, -1, 2.0, True, "3", None],
+    "n_classes": [1, 0, -2, 2.0, True, "2"],
+    "n_hidden_layers": [0, -1, 1.5, False],
+    "n_hidden_units": [0, -1, 1.5, "100"],
+    "learning_rate": [0, -0.1, math.nan, math.inf, True, "0.1", None],
+    "beta": [0, 1, -0.5, 1.5, math.nan, True, "0.99"],
+    "smoothing": [-0.01, 1.01, math.nan, False, "0"],
+    "hedge_loss": ["", "MINMAX", "cross-entropy", None, 1],
+    "input_head": [0, 1, "yes", None],
+    "standardize": [0, 1, "no", None],
+    "gradient_clip_norm": [0, -1.0, math.nan, math.inf, True, "10"],
+    "update_batch_size": [0, -1, 1.5, True],
+    "dtype": ["float16", "float", "", None],
+    "seed": [-1, 0.5, True, "0", None],
+}
+
+
+def model_config(**changes: object) -> ModelConfig:
+    return ModelConfig(**{"n_features": 3, "n_classes": 2} | changes)
+
+
+def replay_settings(**changes: object) -> ReplaySettings:
+    named = {"input": Path("in"), "format": "csv", "label": "y", "workdir": Path("work")}
+    return ReplaySettings(**named | changes)
+
+
+def assert_names_field_and_value(error: InvalidParameterError, name: str, value: object) -> None:
+    assert error.name == name
+    assert str(error).startswith(f"{name} must be ")
+    assert str(error).endswith(f", not {value!r}")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        pytest.param(name, value, id=f"{name}={value!r:.20}")
+        for name, values in OUT_OF_RANGE.items()
+        for value in values
+    ],
+)
+def test_value_out_of_range_is_refused_by_name(name, value):
+    with pytest.raises(InvalidParameterError) as caught:
+        model_config(**{name: value})
+
+    assert_names_field_and_value(caught.value, name, value)
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "beta", "smoothing", "gradient_clip_norm"])
+def test_integer_too_large_for_a_float_is_refused_by_name(name):
+    with pytest.raises(InvalidParameterError) as caught:
+        model_config(**{name: 10**400})
+
+    assert_names_field_and_value(caught.value, name, 10**400)
+
+
+def test_every_field_has_a_range():
+    assert OUT_OF_RANGE.keys() == {field.name for field in dataclasses.fields(ModelConfig)}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"n_features": 1, "n_hidden_layers": 1, "n_hidden_units": 1, "update_batch_size": 1},
+        {"n_classes": 2},
+        {"learning_rate": 1},
+        {"beta": 1e-9},
+        {"smoothing": 0},
+        {"smoothing": 1},
+        {"gradient_clip_norm": None},
+        {"gradient_clip_norm": 1e-9},
+        {"hedge_loss": "raw", "dtype": "float64", "seed": 0},
+        {"input_head": True, "standardize": False},
+    ],
+    ids=str,
+)
+def test_value_at_the_edge_of_its_range_is_taken(changes):
+    config = model_config(**changes)
+
+    assert {name: getattr(config, name) for name in changes} == changes
+
+
+def test_range_error_is_both_a_user_error_and_a_value_error():
+    assert issubclass(InvalidParameterError, UserError)
+    assert issubclass(InvalidParameterError, ValueError)
+
+
+def test_settings_cannot_be_changed_after_they_were_checked():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        model_config().beta = 2
+
+
+def test_settings_survive_a_dict():
+    config = model_config(beta=0.9, gradient_clip_norm=None)
+
+    assert ModelConfig(**config.to_dict()) == config
+
+
+def test_classifier_takes_the_settings_of_a_model_with_the_same_defaults():
+    from app.model import HBPClassifier
+
+    required = inspect.Parameter.empty
+    parameters = inspect.signature(HBPClassifier.__init__).parameters
+    classifier = {name: p.default for name, p in parameters.items() if name != "self"}
+    config = {
+        field.name: required if field.default is dataclasses.MISSING else field.default
+        for field in dataclasses.fields(ModelConfig)
+    }
+
+    assert classifier == config
+    assert list(classifier) == list(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("format", "xml"),
+        ("format", "CSV"),
+        ("format", ""),
+        ("rows_per_batch", 0),
+        ("rows_per_batch", -1),
+        ("rows_per_batch", 1.5),
+        ("rows_per_batch", True),
+        ("model", ""),
+        ("model", "a b"),
+        ("model", "a/b"),
+        ("model", "{a}"),
+        ("model", "a:b"),
+        ("features", ("a", "b", "a")),
+        ("features", ("a", "")),
+        ("classes", ("yes",)),
+        ("classes", ()),
+        ("classes", ("yes", "yes")),
+        ("classes", ("yes", "")),
+    ],
+)
+def test_replay_setting_out_of_range_is_refused_by_name(name, value):
+    with pytest.raises(InvalidParameterError) as caught:
+        replay_settings(**{name: value})
+
+    assert_names_field_and_value(caught.value, name, value)
+
+
+def test_replay_refuses_a_model_option_out_of_range():
+    with pytest.raises(InvalidParameterError) as caught:
+        replay_settings(model_options={"beta": 2})
+
+    assert_names_field_and_value(caught.value, "beta", 2)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        *({"format": name} for name in ("csv", "json", "parquet", "delta")),
+        {"rows_per_batch": 1},
+        {"model": "churn-2.1_eu"},
+        {"features": ("only",)},
+        {"classes": ("no", "yes")},
+        {"model_options": {"n_hidden_layers": 2, "gradient_clip_norm": None}},
+    ],
+    ids=str,
+)
+def test_replay_setting_in_range_is_taken(changes):
+    settings = replay_settings(**changes)
+
+    assert {name: getattr(settings, name) for name in changes} == changes
+
+
+@pytest.mark.parametrize(
+    ("setting", "option"),
+    [
+        ("n_hidden_layers", "--layers"),
+        ("n_hidden_units", "--units"),
+        ("rows_per_batch", "--rows-per-batch"),
+        ("beta", "--beta"),
+    ],
+)
+def test_option_is_the_settings_name_on_the_command_line(setting, option):
+    assert option_name(setting) == option

@@ -1,0 +1,82 @@
+"""A batch of rows becomes a frame of the same length, nulls where there were no features."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from udfs.score import score_batch
+
+ROWS = [[0.0, 1.0], [2.0, 0.0], [3.0, 3.5]]
+
+
+class FakeModel:
+    """Gives a row its own softmax, and version 7 once it has been asked to refresh."""
+
+    version = 6
+
+    def __init__(self) -> None:
+        self.scored: list[np.ndarray] = []
+
+    def refresh(self) -> int:
+        self.version = 7
+        return self.version
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        assert self.version == 7, "scored before the version was asked for"
+        self.scored.append(X)
+        powers = np.exp(X.astype(np.float64))
+        return powers / powers.sum(axis=1, keepdims=True)
+
+
+def features(pattern: str, index=None) -> pd.Series:
+    """Return rows of features: one for each ``r``, a null for each ``-``."""
+    rows = iter(ROWS * len(pattern))
+    values = [np.array(next(rows), np.float32) if c == "r" else None for c in pattern]
+    return pd.Series(values, dtype=object, index=index)
+
+
+@pytest.mark.parametrize("pattern", ["rrr", "r-r-", "-r-rr", "--r", "r--", "r", "-", "---", ""])
+class TestEveryPatternOfNulls:
+    def test_a_row_with_features_has_a_prediction(self, pattern):
+        scored = score_batch(FakeModel(), features(pattern))
+        found = [None if pd.isna(value) else int(value) for value in scored["prediction"]]
+        classes = iter([1, 0, 1] * len(pattern))
+        assert found == [next(classes) if c == "r" else None for c in pattern]
+
+    def test_probabilities_belong_to_their_row(self, pattern):
+        given = features(pattern)
+        scored = score_batch(FakeModel(), given)
+        for row, probabilities in zip(given, scored["probabilities"], strict=True):
+            if row is None:
+                assert probabilities is None
+            else:
+                expected = np.exp(row) / np.exp(row).sum()
+                np.testing.assert_allclose(probabilities, expected, rtol=1e-6)
+
+    def test_a_version_is_told_where_there_is_a_prediction(self, pattern):
+        versions = score_batch(FakeModel(), features(pattern))["model_version"]
+        assert [None if pd.isna(v) else v for v in versions] == [
+            7 if c == "r" else None for c in pattern
+        ]
+
+    def test_dtypes_hold_integers_and_nulls(self, pattern):
+        scored = score_batch(FakeModel(), features(pattern))
+        assert scored.dtypes.astype(str).to_dict() == {
+            "prediction": "Int32",
+            "probabilities": "object",
+            "model_version": "Int64",
+        }
+        arrays = scored["probabilities"].dropna()
+        assert all(array.dtype == np.float32 for array in arrays)
+
+    def test_the_frame_is_counted_from_0(self, pattern):
+        index = range(100, 100 + len(pattern))
+        scored = score_batch(FakeModel(), features(pattern, index))
+        assert scored.index.tolist() == list(range(len(pattern)))
+
+    def test_the_model_sees_the_rows_with_features_at_once(self, pattern):
+        model = FakeModel()
+        score_batch(model, features(pattern))
+        assert [len(X) for X in model.scored] == ([pattern.count("r")] if "r" in pattern else [])
