@@ -30,7 +30,7 @@ test: $(TESTING) ## Install what is missing and run the whole suite
 	$(BIN)/python -m pytest
 
 lint: $(TESTING) ## Check style
-	$(BIN)/ruff check --line-length 100 --select $(RULES) --ignore E741 --per-file-ignores 'notebooks/*:E402,E501' .
+	$(BIN)/ruff check --line-length 100 --select $(RULES) --ignore E741 --per-file-ignores 'notebooks/*:E402,notebooks/*:E501' .
 	$(BIN)/ruff format --line-length 100 --check .
 
 clean: ## Remove what was made, .venv too
