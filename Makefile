@@ -11,7 +11,7 @@ RUNTIME := $(VENV)/.installed-report
 TESTING := $(VENV)/.installed-test
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint clean
+.PHONY: help setup demo test chaos lint clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ demo: $(RUNTIME) ## Replay a stream with two concept drifts; print the result, d
 
 test: $(TESTING) ## Install what is missing and run the whole suite
 	$(BIN)/python -m pytest
+
+chaos: $(TESTING) ## Kill runs and their Redis at random; check that nothing is lost (an hour or less)
+	$(BIN)/python -m tests.chaos
 
 lint: $(TESTING) ## Check style
 	$(BIN)/ruff check --line-length 100 --select $(RULES) --ignore E741 --per-file-ignores 'notebooks/*:E402,notebooks/*:E501' .

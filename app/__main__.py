@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from app.console import integer, run
+from app.console import integer, run, url_without_password
 from app.errors import InvalidParameterError, UserError
 from app.replay import replay_command
+from app.versions import history_command, rebuild_command, rollback_command
 
 cli = typer.Typer(
     add_completion=False,
@@ -18,18 +19,32 @@ cli = typer.Typer(
     help="Deep models that keep learning on a stream.",
 )
 cli.command("replay")(replay_command)
+cli.command("history")(history_command)
+cli.command("rollback")(rollback_command)
+cli.command("rebuild")(rebuild_command)
 
 
 @cli.command()
 def status(
+    context: typer.Context,
     workdir: Annotated[Path | None, typer.Option(help="Work directory of a run.")] = None,
-    redis_url: Annotated[str | None, typer.Option(help="Redis of a model.")] = None,
+    redis_url: Annotated[
+        str | None,
+        typer.Option(
+            help="Redis of a model, if no work directory is given.",
+            envvar="REDIS_URL",
+            callback=url_without_password,
+        ),
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Name of the model.")] = None,
     json_status: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show a model's version, hash, applied batches and when it was published."""
     from app.monitor.status import model_status
 
+    from_environment = context.get_parameter_source("redis_url").name == "ENVIRONMENT"
+    if workdir is not None and from_environment:
+        redis_url = None
     shown = model_status(workdir, redis_url, model)
     if json_status:
         print(json.dumps(shown))

@@ -12,6 +12,7 @@ from app.errors import InvalidParameterError
 
 HEDGE_LOSSES = ("minmax", "raw")
 DTYPES = ("float32", "float64")
+OUTAGE_POLICIES = ("stale", "fail")
 FORMATS = ("csv", "json", "parquet", "delta")
 
 _OPTION_NAMES = {"n_hidden_layers": "layers", "n_hidden_units": "units"}
@@ -171,6 +172,22 @@ class ReplaySettings:
         A redis-server of this machine's own when None.
     model : str
         Name of the model in the registry.
+    executor_redis_url : str, optional
+        The URL that scorers use, when theirs is a user of fewer rights.
+    snapshots : Path, optional
+        Directory of a model that several work directories share. Inside the work
+        directory, or where the model has it already, when None.
+    keep_snapshots : int
+        How many of the newest versions keep their snapshot.
+    keep_every : int
+        Beyond those, each version that this divides keeps it; 0 for none.
+    on_registry_outage : {"stale", "fail"}
+        What scorers do when Redis cannot be asked: go on with the version they
+        have, or end the run.
+    registry_patience : float
+        Seconds that the driver waits for Redis to come back.
+    allow_relearn : bool
+        Learn an input that the model has learned under another checkpoint.
     model_options : dict
         Fields of :class:`ModelConfig` that the user gave.
 
@@ -189,8 +206,16 @@ class ReplaySettings:
     time: str | None = None
     classes: tuple[str, ...] | None = None
     rows_per_batch: int = 5000
-    redis_url: str | None = None
+    # A URL may hold a password.
+    redis_url: str | None = field(default=None, repr=False)
     model: str = "default"
+    executor_redis_url: str | None = field(default=None, repr=False)
+    snapshots: Path | None = None
+    keep_snapshots: int = 50
+    keep_every: int = 100
+    on_registry_outage: str = "stale"
+    registry_patience: float = 60.0
+    allow_relearn: bool = False
     model_options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -199,6 +224,15 @@ class ReplaySettings:
         _require(_is_int(rows) and rows >= 1, "rows_per_batch", "an integer of at least 1", rows)
         usable = bool(self.model) and all(c.isalnum() or c in "-_." for c in self.model)
         _require(usable, "model", "a name of letters, digits, '-', '_' and '.'", self.model)
+        for name, least in (("keep_snapshots", 1), ("keep_every", 0)):
+            value = getattr(self, name)
+            _require(
+                _is_int(value) and value >= least, name, f"an integer of at least {least}", value
+            )
+        policy, patience = self.on_registry_outage, self.registry_patience
+        choices = "one of " + ", ".join(OUTAGE_POLICIES)
+        _require(policy in OUTAGE_POLICIES, "on_registry_outage", choices, policy)
+        _require(_is_real(patience) and patience >= 0, "registry_patience", "at least 0", patience)
         for name in ("features", "classes"):
             value = getattr(self, name)
             sound = value is None or (len(set(value)) == len(value) and all(value))

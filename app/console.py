@@ -34,6 +34,8 @@ def run(cli: typer.Typer) -> NoReturn:
     """Run a command line and exit; a user's mistake shows one line, no traceback."""
     # Logs, with a traceback, each exception that foreachBatch then raises here anyway.
     logging.getLogger("py4j").setLevel(logging.CRITICAL)
+    # Older typers print the local variables of a traceback, and so the URL of Redis.
+    cli.pretty_exceptions_show_locals = False
     try:
         code = cli(standalone_mode=False)
     except _UsageError as error:
@@ -60,6 +62,21 @@ def integer(text: str) -> int:
 def number(text: str) -> float:
     """Parse an option's value as a number, or say what was there instead."""
     return _parsed(float, "a number", text)
+
+
+def url_without_password(
+    context: typer.Context, parameter: typer.CallbackParam, url: str | None
+) -> str | None:
+    """Refuse a password on the command line, where every user of the machine sees it."""
+    from app.registry.url import has_password
+
+    given = context.get_parameter_source(parameter.name)
+    if url and given is not None and given.name == "COMMANDLINE" and has_password(url):
+        raise typer.BadParameter(
+            "must not hold a password, which other users of this machine would see; put the URL "
+            f"in the environment variable {parameter.envvar}"
+        )
+    return url
 
 
 def _parsed(kind: Callable[[str], T], expected: str, text: str) -> T:

@@ -52,20 +52,26 @@ class CorruptStateError(StateError):
     """
 
 
-class DivergedError(HedgestreamError):
-    """Raised when learning a batch gives a NaN or an infinity.
-
-    Nothing of the batch was published. Lower ``--learning-rate``, or set a
-    gradient clip norm, and start a new model.
-    """
-
-
 class RegistryError(HedgestreamError):
     """Raised when Redis or the snapshot directory cannot do what was asked of it."""
 
 
 class RegistryUnavailableError(RegistryError):
     """Raised when no connection to Redis can be made. Check the URL and the server."""
+
+
+class DamagedRecordError(RegistryError):
+    """Raised when a head record is not whole, or not as it was written.
+
+    Nothing of it was believed. Restore the file or the Redis key named in the message.
+    """
+
+
+class StorageError(HedgestreamError):
+    """Raised when a file cannot be written: a full disk, a read-only directory.
+
+    Nothing was published. Mend what the message names and run the command again.
+    """
 
 
 class ModelNotFoundError(RegistryError):
@@ -84,6 +90,10 @@ class StaleLearnerError(RegistryError):
 
     Stop this process: the newer one carries on from the same checkpoint.
     """
+
+
+class WorkdirInUseError(UserError):
+    """Raised when another run is using a work directory. Wait for it, or end it."""
 
 
 class JavaMissingError(UserError):

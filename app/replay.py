@@ -14,11 +14,12 @@ if not __package__:
 import typer
 from rich.console import Console
 
-from app.config import FORMATS, HEDGE_LOSSES, ReplaySettings
-from app.console import integer, number, run
+from app.config import FORMATS, HEDGE_LOSSES, OUTAGE_POLICIES, ReplaySettings
+from app.console import integer, number, run, url_without_password
 from app.monitor.progress import ConsoleListener
 from app.monitor.report import summary_lines
 
+_REGISTRY = "Registry"
 _MODEL = "Model (fixed when it is created)"
 
 
@@ -44,9 +45,76 @@ def replay_command(
         int, typer.Option(parser=integer, metavar="INTEGER", help="Rows of one micro-batch.")
     ] = 5000,
     redis_url: Annotated[
-        str | None, typer.Option(help="Default: a private redis-server.", envvar="REDIS_URL")
+        str | None,
+        typer.Option(
+            help="Default: a private redis-server.",
+            envvar="REDIS_URL",
+            callback=url_without_password,
+            rich_help_panel=_REGISTRY,
+        ),
     ] = None,
-    model: Annotated[str, typer.Option(help="Name of the model in the registry.")] = "default",
+    executor_redis_url: Annotated[
+        str | None,
+        typer.Option(
+            help="For scorers, as a user who only reads. Default: the same.",
+            envvar="EXECUTOR_REDIS_URL",
+            callback=url_without_password,
+            rich_help_panel=_REGISTRY,
+        ),
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="Name of the model in the registry.", rich_help_panel=_REGISTRY)
+    ] = "default",
+    snapshots: Annotated[
+        Path | None,
+        typer.Option(
+            help="Directory of a model of several work directories. Default: in --workdir, or "
+            "where the model has it.",
+            rich_help_panel=_REGISTRY,
+        ),
+    ] = None,
+    keep_snapshots: Annotated[
+        int,
+        typer.Option(
+            parser=integer,
+            metavar="INTEGER",
+            help="Newest versions that keep their snapshot.",
+            rich_help_panel=_REGISTRY,
+        ),
+    ] = 50,
+    keep_every: Annotated[
+        int,
+        typer.Option(
+            parser=integer,
+            metavar="INTEGER",
+            help="Of the older ones, keep each that this divides; 0: none.",
+            rich_help_panel=_REGISTRY,
+        ),
+    ] = 100,
+    on_registry_outage: Annotated[
+        str,
+        typer.Option(
+            help=f"Of scorers, when Redis cannot be asked: {' or '.join(OUTAGE_POLICIES)}.",
+            rich_help_panel=_REGISTRY,
+        ),
+    ] = "stale",
+    registry_patience: Annotated[
+        float,
+        typer.Option(
+            parser=number,
+            metavar="SECONDS",
+            help="How long to wait for Redis to come back.",
+            rich_help_panel=_REGISTRY,
+        ),
+    ] = 60.0,
+    allow_relearn: Annotated[
+        bool,
+        typer.Option(
+            "--allow-relearn",
+            help="Learn an input again that the model learned under another checkpoint.",
+            rich_help_panel=_REGISTRY,
+        ),
+    ] = False,
     json_summary: Annotated[
         bool, typer.Option("--json", help="End with one line of JSON instead of a table.")
     ] = False,
@@ -161,7 +229,14 @@ def replay_command(
         classes=_names(classes),
         rows_per_batch=rows_per_batch,
         redis_url=redis_url,
+        executor_redis_url=executor_redis_url,
         model=model,
+        snapshots=snapshots,
+        keep_snapshots=keep_snapshots,
+        keep_every=keep_every,
+        on_registry_outage=on_registry_outage,
+        registry_patience=registry_patience,
+        allow_relearn=allow_relearn,
         model_options={name: value for name, value in given.items() if value is not None},
     )
     # Here and not above: options are checked, and --help is shown, before Spark is imported.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pyspark import Broadcast
 
     from app.model.scorer import Scorer
+    from app.registry.record import HeadRecord
 
 logger = logging.getLogger(__name__)
 
@@ -38,14 +40,23 @@ class ModelSource:
     run : str
         Different for each start of a query, so that a worker never serves a new
         run from what it kept of an older one.
-    first : Broadcast of (int, str, bytes)
-        Version, SHA-256 and safetensors bytes at the start of the query.
+    first : Broadcast of (HeadRecord, bytes)
+        The version at the start of the query, as safetensors bytes.
+    floor : HeadRecord
+        The version that the driver holds: no row is scored with an older one.
+    snapshots : str
+        The directory in which the floor's state lies should Redis not have it.
+    fail_on_outage : bool
+        Whether to raise, rather than to go on, when Redis cannot be asked.
     """
 
     redis_url: str
     model: str
     run: str
     first: Broadcast
+    floor: HeadRecord
+    snapshots: str
+    fail_on_outage: bool
 
     def __repr__(self) -> str:
         return f"ModelSource(model={self.model!r}, run={self.run!r})"
@@ -72,36 +83,51 @@ class LiveModel:
 
     def __init__(self, source: ModelSource) -> None:
         from app.model.backend import use_one_thread
-        from app.registry.head import HeadStore
+        from app.registry.head import READER_TIMEOUT_SECONDS, HeadStore
 
         use_one_thread()
 
-        self._heads = HeadStore(source.redis_url, source.model)
+        self._heads = HeadStore(source.redis_url, source.model, READER_TIMEOUT_SECONDS)
         self._outage_logged = False
-        version, sha256, data = source.first.value
-        self._load(version, sha256, data)
+        self._load(*source.first.value)
 
-    def refresh(self) -> int:
-        """Load the current version if it is newer than the one in use; return the one in use.
+    @property
+    def version(self) -> int:
+        return self._record.version
 
-        While Redis cannot be reached, or has lost the model, the version in use
-        stays in use.
+    def refresh(self, source: ModelSource) -> bool:
+        """Load the current version if it is another than the one in use.
+
+        While Redis cannot be reached, has lost the model, or holds damaged bytes,
+        the version in use stays in use, but for one older than ``source.floor``,
+        whose place is taken by that one's snapshot.
+
+        Returns
+        -------
+        bool
+            Whether Redis could not tell: there may be a newer version.
+
+        Raises
+        ------
+        RegistryError, StateError
+            In an outage when ``source.fail_on_outage``.
         """
-        from app.errors import RegistryUnavailableError
+        from app.errors import RegistryError, RegistryUnavailableError, StateError
 
         try:
-            while (version := self._heads.read_version()) is not None and version > self.version:
-                record = self._heads.read()
-                data = self._heads.read_state(record.version) if record else None
-                # None when it was dropped in between: then a newer one is there.
-                if data is not None:
-                    self._load(record.version, record.state_sha256, data)
-            self._outage_logged = False
-        except RegistryUnavailableError as error:
+            if not self._follow():
+                raise RegistryUnavailableError(f"Redis holds no model {source.model!r}")
+            self._outage_logged = stale = False
+        except (RegistryError, StateError) as error:
+            if source.fail_on_outage:
+                raise
+            stale = True
             if not self._outage_logged:
-                logger.warning("going on with version %d: %s", self.version, error)
+                logger.warning("scoring goes on with version %d or later: %s", self.version, error)
                 self._outage_logged = True
-        return self.version
+        if self._is_behind(source.floor.version, source.floor.commit):
+            self._load_snapshot(source)
+        return stale
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Return probabilities, shape (n, C), of rows of shape (n, D)."""
@@ -110,15 +136,37 @@ class LiveModel:
     def close(self) -> None:
         self._heads.close()
 
-    def _load(self, version: int, sha256: str, data: bytes) -> None:
+    def _follow(self) -> bool:
+        """Load what Redis says is current; return False when it knows nothing."""
+        while (current := self._heads.read_current()) is not None:
+            if not self._is_behind(*current):
+                return True
+            record = self._heads.read()
+            data = self._heads.read_state(record.version) if record else None
+            # None when it was dropped in between: then a newer one is there.
+            if data is not None:
+                self._load(record, data)
+        return False
+
+    def _is_behind(self, version: int, commit: str) -> bool:
+        return version > self.version or (version == self.version and commit != self._record.commit)
+
+    def _load_snapshot(self, source: ModelSource) -> None:
+        from app.registry.snapshots import SnapshotStore
+
+        floor = source.floor
+        data = SnapshotStore(Path(source.snapshots)).read(floor.snapshot, floor.state_sha256)
+        self._load(floor, data)
+
+    def _load(self, record: HeadRecord, data: bytes) -> None:
         from app.model.backend import tf
         from app.model.scorer import Scorer
         from app.model.state import config_from_metadata
         from app.registry.snapshots import verified_state
 
-        state, metadata = verified_state(data, sha256, f"version {version}")
+        state, metadata = verified_state(data, record.state_sha256, f"version {record.version}")
         scorer = _SCORERS.get(metadata["config"])
         if scorer is None:
             scorer = _SCORERS[metadata["config"]] = Scorer(config_from_metadata(metadata))
         self._tensors = {name: tf.constant(array) for name, array in state.items()}
-        self._scorer, self.version = scorer, version
+        self._scorer, self._record = scorer, record

@@ -33,6 +33,8 @@ class BatchRecord:
         UTC, ISO 8601.
     seconds : dict of str to float
         Wall time by phase: score, learn, publish.
+    rows_stale : int
+        Of the scored rows, those scored while Redis could not be asked for a newer version.
     """
 
     query: str
@@ -46,10 +48,13 @@ class BatchRecord:
     alpha: list[float]
     finished_at: str
     seconds: dict[str, float] = field(default_factory=dict)
+    rows_stale: int = 0
 
     @property
     def rows_in(self) -> int:
-        return self.rows_scored + sum(self.dead_letters.values())
+        """Rows that came: diverged ones were scored first, and count once."""
+        rejected = sum(self.dead_letters.values()) - self.dead_letters.get("diverged", 0)
+        return self.rows_scored + rejected
 
 
 class BatchLog:
@@ -62,16 +67,20 @@ class BatchLog:
         self.directory = directory
 
     def write(self, record: BatchRecord) -> None:
-        directory = self.directory / record.query
-        directory.mkdir(parents=True, exist_ok=True)
         data = json.dumps(dataclasses.asdict(record)).encode()
-        write_durably(directory / f"{record.batch:08d}.json", data)
+        write_durably(self._path(record.query, record.batch), data)
+
+    def has(self, query: str, batch: int) -> bool:
+        return self._path(query, batch).exists()
 
     def read(self) -> list[BatchRecord]:
         """Return all records, oldest first."""
         files = self.directory.glob("*/*.json")
         records = [BatchRecord(**json.loads(path.read_bytes())) for path in files]
         return sorted(records, key=lambda r: (r.finished_at, r.batch))
+
+    def _path(self, query: str, batch: int) -> Path:
+        return self.directory / query / f"{batch:08d}.json"
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,7 @@ class Totals:
     rows_in: int
     rows_scored: int
     rows_learned: int
+    rows_stale: int
     dead_letters: int
     dead_letters_by_reason: dict[str, int]
     served_error: float | None
@@ -109,6 +119,7 @@ class Totals:
             rows_in=sum(r.rows_in for r in records),
             rows_scored=sum(r.rows_scored for r in records),
             rows_learned=learned,
+            rows_stale=sum(r.rows_stale for r in records),
             dead_letters=sum(reasons.values()),
             dead_letters_by_reason=dict(sorted(reasons.items())),
             served_error=share(sum(r.served_errors for r in records)),

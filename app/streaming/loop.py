@@ -3,70 +3,52 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F
-from pyspark.sql import types as T
+from pyspark.sql import DataFrame
 
-from app.errors import DivergedError, VersionConflictError
+from app.errors import HedgestreamError, StaleLearnerError
 from app.model.state import is_finite
 from app.monitor.batch_log import BatchLog, BatchRecord
-from app.registry.head import HeadRecord
+from app.registry.feedback import FeedbackLog
+from app.registry.opening import FEEDBACK
+from app.registry.patience import Patience
+from app.registry.races import until_won
+from app.registry.record import HeadRecord
 from app.registry.registry import Lease, ModelRegistry
-from app.streaming.duplicates import SeenIds
-from app.streaming.schema import Contract, mark_duplicates
-from app.streaming.sinks import WriteOnceParquet
+from app.streaming.labelled import LabelledRows
+from app.streaming.outputs import Outputs
+from app.streaming.schema import DIVERGED
 
 if TYPE_CHECKING:
     from app.model import HBPClassifier
 
+logger = logging.getLogger(__name__)
+
 _QUERY_ID_PROPERTY = "sql.streaming.queryId"
-_MAX_RACES = 10
-
-_ORDER = [("event_time", "ascending"), ("sequence", "ascending"), ("event_id", "ascending")]
-_ORDER_COLUMNS = [name for name, _ in _ORDER]
-_COLLECTED_COLUMNS = [*_ORDER_COLUMNS, "features", "label_index", "served_index", "reason"]
 
 
-@dataclass(frozen=True)
-class LabelledRows:
-    """The labelled rows of a batch in their total order: time, sequence, event id.
+class Step(StrEnum):
+    """What a batch has done, in order. The numbers are those of the commit protocol."""
 
-    Attributes
-    ----------
-    features : ndarray, shape (n, D), float32
-    labels : ndarray, shape (n,), int32
-    served : ndarray, shape (n,), int32
-        The class that was predicted for each when it was scored.
-    """
+    FENCED = "1 fenced"
+    PREDICTIONS_WRITTEN = "3 predictions written"
+    DEAD_LETTERS_WRITTEN = "3 dead letters written"
+    FEEDBACK_RECORDED = "4 feedback recorded"
+    LEARNED = "4 learned"
+    SNAPSHOT_WRITTEN = "6 snapshot written"
+    PUBLISHED = "7 published"
+    SEALED = "8 sealed"
+    HEAD_WRITTEN = "8 HEAD.json written"
+    LOGGED = "9 logged"
 
-    features: np.ndarray
-    labels: np.ndarray
-    served: np.ndarray
 
-    @classmethod
-    def from_arrow(cls, table: pa.Table, n_features: int) -> LabelledRows:
-        """Take the good rows with a label out of ``table``."""
-        good = pc.is_null(table["reason"])
-        table = table.filter(pc.and_(good, pc.is_valid(table["label_index"]))).sort_by(_ORDER)
-        values = table["features"].combine_chunks().flatten()
-        return cls(
-            values.to_numpy().reshape(-1, n_features),
-            table["label_index"].to_numpy(),
-            table["served_index"].to_numpy(),
-        )
-
-    def __len__(self) -> int:
-        return len(self.labels)
+_WRITTEN = {"predictions": Step.PREDICTIONS_WRITTEN, "dead_letters": Step.DEAD_LETTERS_WRITTEN}
 
 
 class MicroBatchLoop:
@@ -77,17 +59,20 @@ class MicroBatchLoop:
     Parameters
     ----------
     registry : ModelRegistry
-    contract : Contract
-    score : callable
-        The UDF of :func:`udfs.score.score_udf`.
-    workdir : Path
-        Where predictions, dead letters, the batch log and the seen ids lie.
+    outputs : Outputs
+    log : BatchLog
     metadata : mapping of str to str
         Goes with every state: model settings and contract.
     classifier : HBPClassifier
         The learner; its state is replaced by the registry's.
+    patience : Patience
+        How long an outage of Redis is waited for.
+    on_query : callable
+        Told of the query's id before its first batch.
     on_batch : callable
         Told of each batch when it is done.
+    warn : callable
+        Told of what the user may want to know.
     before_scoring : callable
         Called before each batch is scored. While a worker is still warming up
         Spark would start another, and wait for that one.
@@ -102,218 +87,229 @@ class MicroBatchLoop:
         self,
         *,
         registry: ModelRegistry,
-        contract: Contract,
-        score: Callable[[str], Column],
-        workdir: Path,
+        outputs: Outputs,
+        log: BatchLog,
         metadata: Mapping[str, str],
         classifier: HBPClassifier,
+        patience: Patience,
+        on_query: Callable[[str], None],
         on_batch: Callable[[BatchRecord], None],
+        warn: Callable[[str], None],
         before_scoring: Callable[[], None] = lambda: None,
     ) -> None:
         self.failure: Exception | None = None
         self._registry = registry
-        self._contract = contract
-        self._score = score
+        self._outputs = outputs
+        self._log = log
         self._metadata = dict(metadata)
         self._classifier = classifier
+        self._patiently = patience
+        self._on_query = on_query
         self._on_batch = on_batch
+        self._warn = warn
         self._before_scoring = before_scoring
-        self._predictions = WriteOnceParquet(workdir / "predictions")
-        self._dead_letters = WriteOnceParquet(workdir / "dead_letters")
-        self._log = BatchLog(workdir / "batches")
-        self._seen_path = workdir / "seen_ids.sqlite"
+        self._feedback = FeedbackLog(registry.directory / FEEDBACK)
         self._base: HeadRecord | None = None
         self._lease: Lease | None = None
-        self._seen: SeenIds | None = None
-        for sink in (self._predictions, self._dead_letters):
-            sink.discard_staged()
 
     def __call__(self, df: DataFrame, batch: int) -> None:
         try:
             self._process(df, batch)
         except Exception as error:
-            self.failure = error
+            self.failure = self._overtaken() or error
             raise
 
-    def close(self) -> None:
-        if self._seen is not None:
-            self._seen.close()
+    def _overtaken(self) -> StaleLearnerError | None:
+        """Tell whether a newer learner is why something failed: it clears away what was staged."""
+        try:
+            if self._lease is not None:
+                self._registry.fence(self._lease)
+        except StaleLearnerError as stale:
+            return stale
+        except HedgestreamError:
+            pass
+        return None
 
     def _process(self, df: DataFrame, batch: int) -> None:
-        """Do one micro-batch, in this order.
+        """Do one micro-batch: the commit protocol.
 
-        1. Fence: stop if a newer learner holds this query's checkpoint.
-        2. A batch that the head record says was applied is a replay after a
-           crash: learn and score nothing, drain the plan, return.
-        3. Score the rows, then write predictions and dead letters, once.
-        4. Bring the labelled rows to the driver in their total order; learn them.
-        5. Refuse a state that holds a NaN or an infinity.
-        6. Write the snapshot of the next version, and the batch's record.
-        7. Publish: compare-and-set in Redis. This is the commit. If another
-           learner was first: reload, learn again on top, publish again.
-        8. Write HEAD.json.
-        9. Return, so that Spark commits the batch.
-
-        A crash before 7 leaves files that the next try finds (3) or overwrites
-        (6) with the same content. A crash after 7 leaves a batch that the next
-        try recognises (2); ``ModelRegistry.recover`` then does 8.
+        1. Fence: stop if a newer learner holds this query's checkpoint. Take over
+           the current version, mending Redis if it has lost it.
+           *Crash:* nothing was done.
+        2. A batch that the head record says was learned is a replay after a crash:
+           score and learn nothing, drain the plan, go to 9.
+        3. Score the rows; write predictions, then dead letters, each by one rename.
+           *Crash:* the next try finds what is written, keeps it, and scores those
+           rows no more.
+        4. Bring the labelled rows to the driver in their total order; record them
+           in the feedback log; learn them.
+           *Crash:* the next try finds the same rows recorded; learning was in memory.
+        5. A state that holds a NaN or an infinity is dropped, and its rows become
+           dead letters ``diverged``; go to 9.
+           *Crash:* the next try diverges as well, or finds the dead letters written.
+        6. Write the snapshot of the next version.
+           *Crash:* a file that nothing names; the next try writes the same state.
+        7. Publish: compare-and-set in Redis of version, commit and epoch. This is
+           the commit. If another learner was first, load its version, learn again
+           on top of it, and go to 6.
+           *Crash:* ``ModelRegistry.recover`` finds the version in Redis and does 8.
+           If Redis is lost too, the batch was not committed and is learned again.
+        8. Seal: create the version's record in the chain, which is what Redis is
+           restored from. If another learner's is there, because Redis was lost
+           since 7, learn again on top of that one. Then write HEAD.json.
+           *Crash:* the next try finds the batch learned (2). A HEAD.json that lags
+           is only where the search for the newest record begins.
+        9. Log the batch and return, so that Spark commits it.
+           *Crash:* the next try finds the batch learned (2), and logs it from its
+           version's record if that is missing.
         """
         query = df.sparkSession.sparkContext.getLocalProperty(_QUERY_ID_PROPERTY)
-        lease = self._lease_on(query)
-        self._registry.fence(lease)
-        self._catch_up()
-        if self._base.applied.get(query, -1) >= batch:
+        lease = self._patiently(lambda: self._lease_on(query))
+        self._fence(lease)
+        base = self._take_over(self._patiently(lambda: self._registry.current(self._base)))
+        self._reached(Step.FENCED)
+        if base.has_learned(query, batch):
             df.write.format("noop").mode("overwrite").save()
+            self._log_again(query, batch)
             return
 
         self._before_scoring()
         started = time.perf_counter()
-        table = self._score_batch(df, query, batch)
-        labelled = LabelledRows.from_arrow(table, self._contract.n_features)
-        reasons = table["reason"].drop_null().value_counts().to_pylist()
+        scored = self._outputs.write(
+            df,
+            query,
+            batch,
+            base,
+            lambda: self._fence(lease),
+            lambda part: self._reached(_WRITTEN[part]),
+        )
         record = BatchRecord(
             query=query,
             batch=batch,
-            rows_scored=self._predictions.count_rows(query, batch),
-            rows_learned=len(labelled),
-            dead_letters={count["values"]: count["counts"] for count in reasons},
-            served_errors=int((labelled.served != labelled.labels).sum()),
+            rows_scored=scored.rows,
+            rows_stale=scored.rows_stale,
+            rows_learned=0,
+            dead_letters=scored.dead_letters,
+            served_errors=0,
             prequential_errors=0,
-            version=self._base.version,
+            version=base.version,
             alpha=self._classifier.alpha.tolist(),
             finished_at=_now(),
             seconds={"score": time.perf_counter() - started},
         )
+        labelled = scored.labelled
         if len(labelled):
-            record = self._learn_and_publish(labelled, lease, record)
-        else:
-            self._log.write(record)
+            self._feedback.write(query, batch, labelled)
+            self._reached(Step.FEEDBACK_RECORDED)
+            record = self._learn(df, labelled, lease, record)
+        self._fence(lease)
+        self._log.write(record)
+        self._reached(Step.LOGGED)
         self._on_batch(record)
+
+    def _reached(self, step: Step) -> None:
+        """Mark a step as done: told in the debug log, and where tests let a batch die."""
+        logger.debug("%s", step)
+
+    def _fence(self, lease: Lease) -> None:
+        self._patiently(lambda: self._registry.fence(lease))
 
     def _lease_on(self, query: str) -> Lease:
         if self._lease is None or self._lease.query != query:
-            self._lease = self._registry.acquire(query)
-            self.close()
-            if self._contract.id is not None:
-                self._seen = SeenIds(self._seen_path, query)
+            lease = self._registry.acquire(query)
+            self._on_query(query)
+            self._outputs.take_over(query)
+            self._lease = lease
         return self._lease
 
-    def _catch_up(self) -> None:
-        """Take over the current version if it is not the one in hand."""
-        head = self._registry.heads.read()
-        if (
-            head is not None
-            and self._base is not None
-            and ((head.version, head.state_sha256) == (self._base.version, self._base.state_sha256))
-        ):
-            return
-        self._base, state, _ = self._registry.load()
-        self._classifier.set_state(state)
+    def _take_over(self, head: HeadRecord) -> HeadRecord:
+        """Make ``head`` the version in hand."""
+        if self._base is None or head.commit != self._base.commit:
+            state, _ = self._patiently(lambda: self._registry.load(head))
+            self._classifier.set_state(state)
+            self._base = head
+        return head
 
-    def _score_batch(self, df: DataFrame, query: str, batch: int) -> pa.Table:
-        """Do step 3; return the rows that are bad or labelled, with what was served for them."""
-        rows = self._without_duplicates(df, batch)
-        retried = self._predictions.has(query, batch)
-        if retried:
-            rows = self._with_kept_predictions(rows, query, batch)
-        else:
-            # Not below a filter: Spark might evaluate the UDF once for each side of it.
-            rows = rows.withColumn("served", self._score("features"))
-        rows = rows.persist()
-        try:
-            if not retried:
-                self._predictions.write(self._predicted(rows, batch), query, batch)
-            table = (
-                rows.filter("reason IS NOT NULL OR label_index IS NOT NULL")
-                .withColumn("served_index", F.col("served.prediction"))
-                .select(*_COLLECTED_COLUMNS)
-                .toArrow()
-            )
-            bad = table["reason"].null_count < len(table)
-            if bad and not self._dead_letters.has(query, batch):
-                self._dead_letters.write(_rejected(rows, batch), query, batch)
-        finally:
-            rows.unpersist()
-        return table
+    def _log_again(self, query: str, batch: int) -> None:
+        """Write the record of a batch that died between its commit and its record."""
+        if not self._log.has(query, batch):
+            record = self._recorded(query, batch)
+            if record is not None:
+                self._log.write(record)
 
-    def _without_duplicates(self, df: DataFrame, batch: int) -> DataFrame:
-        """Return the rows with those whose id is taken turned into dead letters."""
-        if self._seen is None:
-            return df
-        good = df.filter("reason IS NULL").select(*_ORDER_COLUMNS).toArrow().sort_by(_ORDER)
-        positions = self._seen.accept(good["event_id"].to_pylist(), batch)
-        sequences = good["sequence"].to_pylist()
-        return mark_duplicates(df, [sequences[position] for position in positions])
+    def _recorded(self, query: str, batch: int) -> BatchRecord | None:
+        """Return the record of a batch that was learned, as its version tells it."""
+        learned = self._registry.chain.find(query, batch)
+        return None if learned is None else BatchRecord(**learned.origin["record"])
 
-    def _with_kept_predictions(self, rows: DataFrame, query: str, batch: int) -> DataFrame:
-        """Return rows with what an earlier try of this batch predicted and wrote."""
-        number = F.array_position(self._class_labels(), F.col("prediction")) - 1
-        kept = self._predictions.read(rows.sparkSession, query, batch).select(
-            "event_id", F.struct(number.cast("int").alias("prediction")).alias("served")
-        )
-        return rows.join(kept, "event_id", "left")
-
-    def _predicted(self, rows: DataFrame, batch: int) -> DataFrame:
-        # `get`, unlike `element_at`, is null for the rows that were not scored.
-        label = F.get(self._class_labels(), F.col("served.prediction"))
-        return rows.filter("reason IS NULL").select(
-            "event_id",
-            "event_time",
-            label.alias("prediction"),
-            "served.probabilities",
-            "served.model_version",
-            F.lit(batch).cast("long").alias("batch_id"),
-        )
-
-    def _class_labels(self) -> Column:
-        contract = self._contract
-        return F.array(*map(F.lit, contract.classes)).cast(T.ArrayType(contract.label_type))
-
-    def _learn_and_publish(
-        self, labelled: LabelledRows, lease: Lease, record: BatchRecord
+    def _learn(
+        self, df: DataFrame, labelled: LabelledRows, lease: Lease, record: BatchRecord
     ) -> BatchRecord:
         """Do steps 4 to 8 and return the completed record."""
-        for _ in range(_MAX_RACES):
-            started = time.perf_counter()
-            probabilities = self._classifier.partial_fit(labelled.features, labelled.labels)
-            learned = time.perf_counter()
-            state = self._classifier.get_state()
-            if not is_finite(state):
-                raise DivergedError(
-                    f"batch {record.batch} (query {record.query}) drove the model from version "
-                    f"{self._base.version} to a NaN or an infinity; nothing of it was published"
-                )
-            head, data = self._registry.stage(
-                self._base, lease, record.batch, state, self._metadata
+        if self._outputs.has_diverged(record.query, record.batch):
+            return _with_diverged(record, len(labelled))
+
+        def attempt() -> BatchRecord | None:
+            head = self._patiently(lambda: self._registry.current(self._base))
+            if head.has_learned(record.query, record.batch):
+                # An earlier try's commit was lost with Redis, and came back or was sealed.
+                return self._recorded(record.query, record.batch) or record
+            return self._learn_on(self._take_over(head), labelled, lease, record)
+
+        learned = until_won(attempt)
+        if learned is None:
+            self._outputs.reject_diverged(df, record.query, record.batch, labelled)
+            self._warn(
+                f"batch {record.batch}: learning its {len(labelled):,} labelled rows gives a NaN "
+                f"or an infinity; they are dead letters '{DIVERGED}', and the model stays at "
+                f"version {record.version}. A smaller --learning-rate or --gradient-clip-norm "
+                "prevents it"
             )
-            wrong = int((probabilities.argmax(axis=1) != labelled.labels).sum())
-            record = dataclasses.replace(
-                record,
-                prequential_errors=wrong,
-                version=head.version,
-                alpha=self._classifier.alpha.tolist(),
-                finished_at=_now(),
-                seconds=record.seconds
-                | {"learn": learned - started, "publish": time.perf_counter() - learned},
-            )
-            self._log.write(record)
-            try:
-                self._registry.commit(self._base, lease, head, data)
-            except VersionConflictError:
-                self._catch_up()
-                continue
-            self._registry.record_head(head, lease)
-            self._base = head
-            return record
-        raise VersionConflictError(
-            f"batch {record.batch} lost {_MAX_RACES} races in a row for the next version"
+            return _with_diverged(record, len(labelled))
+        return learned
+
+    def _learn_on(
+        self, base: HeadRecord, labelled: LabelledRows, lease: Lease, record: BatchRecord
+    ) -> BatchRecord | None:
+        """Learn on top of ``base`` and publish; return None when the state diverged."""
+        started = time.perf_counter()
+        # Until the version is published, what is in hand is neither base nor it.
+        self._base = None
+        probabilities = self._classifier.partial_fit(labelled.features, labelled.labels)
+        state = self._classifier.get_state()
+        learned = time.perf_counter()
+        self._reached(Step.LEARNED)
+        if not is_finite(state):
+            return None
+        wrong = int((probabilities.argmax(axis=1) != labelled.labels).sum())
+        record = dataclasses.replace(
+            record,
+            rows_learned=len(labelled),
+            served_errors=int((labelled.served != labelled.labels).sum()),
+            prequential_errors=wrong,
+            version=base.version + 1,
+            alpha=self._classifier.alpha.tolist(),
+            finished_at=_now(),
+            seconds=record.seconds | {"learn": learned - started},
+        )
+        staged = self._registry.stage(
+            base, lease, record.batch, state, self._metadata, {"record": dataclasses.asdict(record)}
+        )
+        self._reached(Step.SNAPSHOT_WRITTEN)
+        self._patiently(lambda: self._registry.commit(base, staged, lease))
+        self._reached(Step.PUBLISHED)
+        self._patiently(lambda: self._registry.seal(staged))
+        self._reached(Step.SEALED)
+        self._registry.record_head(staged.record)
+        self._reached(Step.HEAD_WRITTEN)
+        self._base = staged.record
+        return dataclasses.replace(
+            record, seconds=record.seconds | {"publish": time.perf_counter() - learned}
         )
 
 
-def _rejected(rows: DataFrame, batch: int) -> DataFrame:
-    return rows.filter("reason IS NOT NULL").select(
-        "sequence", "event_id", "reason", "row", F.lit(batch).cast("long").alias("batch_id")
-    )
+def _with_diverged(record: BatchRecord, rows: int) -> BatchRecord:
+    return dataclasses.replace(record, dead_letters=record.dead_letters | {DIVERGED: rows})
 
 
 def _now() -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import secrets
@@ -16,20 +15,24 @@ from pathlib import Path
 from typing import Any
 
 from pyspark.errors import PySparkException
-from pyspark.sql import Column, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from app.config import ReplaySettings
-from app.errors import StreamFailedError, UserError
+from app.errors import StaleLearnerError, StreamFailedError, UserError
 from app.monitor.batch_log import BatchLog, BatchRecord, Totals
 from app.monitor.progress import Listener
-from app.registry.embedded import EmbeddedRedis
-from app.registry.head import HeadStore
-from app.registry.registry import ModelRegistry
-from app.registry.snapshots import SnapshotStore
+from app.registry.head import READER_TIMEOUT_SECONDS, HeadStore
+from app.registry.opening import OpenModel, open_model
+from app.registry.patience import Patience
+from app.registry.record import HeadRecord
+from app.registry.snapshots import Retention
+from app.registry.url import check_redis_url
 from app.streaming.binding import BoundModel, bind_model
+from app.streaming.fed_inputs import FedInputs, query_of
 from app.streaming.inputs import InputTable, count_rows, read_layout, remember_files
 from app.streaming.loop import MicroBatchLoop
+from app.streaming.outputs import Outputs
 from app.streaming.replay_source import ReplaySource
 from app.streaming.schema import parse_and_validate
 from app.streaming.session import spark_session
@@ -38,6 +41,9 @@ from udfs.model_cache import ModelSource
 from udfs.score import score_udf
 
 _WARM_UP_ROWS = 4096
+
+# Spark's own word for two drivers on one checkpoint.
+_CHECKPOINT_TAKEN = "CONCURRENT_STREAM_LOG_UPDATE"
 
 
 @dataclass(frozen=True)
@@ -89,18 +95,21 @@ def replay(settings: ReplaySettings, listener: Listener | None = None) -> Replay
     """
     started = time.perf_counter()
     listener = listener or Listener()
+    _check_executor_url(settings)
     layout = read_layout(settings)
     workdir = _prepare_workdir(settings.workdir)
     with contextlib.ExitStack() as stack:
-        if settings.redis_url is None:
-            stack.enter_context(_sole_run(workdir))
-            redis_url = stack.enter_context(EmbeddedRedis()).url
-        else:
-            redis_url = settings.redis_url
-        heads = HeadStore(redis_url, settings.model)
-        stack.callback(heads.close)
-        registry = ModelRegistry(heads, SnapshotStore(workdir / "snapshots"))
-        registry.recover()
+        retention = Retention(settings.keep_snapshots, settings.keep_every)
+        opened = stack.enter_context(
+            open_model(
+                workdir,
+                settings.redis_url,
+                settings.model,
+                snapshots=settings.snapshots,
+                retention=retention,
+            )
+        )
+        registry = opened.registry
         # Joined before an error can be printed: the import drops standard error meanwhile.
         spark = spark_session(
             "hedgestream replay",
@@ -108,8 +117,15 @@ def replay(settings: ReplaySettings, listener: Listener | None = None) -> Replay
         )
         bound = bind_model(settings, layout, registry, listener.warned)
         delta_table = settings.input if settings.format == "delta" else None
+        query = query_of(workdir / "checkpoint")
+        if query is None:
+            # Without the checkpoint there is no offset that counts the files remembered.
+            (workdir / "input.json").unlink(missing_ok=True)
         files = remember_files(workdir / "input.json", layout, delta_table)
         layout = dataclasses.replace(layout, files=files)
+        fed = FedInputs(registry.directory / "inputs")
+        if not settings.allow_relearn:
+            fed.refuse_learned(files, query, registry.current())
         log = BatchLog(workdir / "batches")
         listener.started(max(0, count_rows(layout) - Totals.of(log.read()).rows_in))
         records: list[BatchRecord] = []
@@ -118,8 +134,25 @@ def replay(settings: ReplaySettings, listener: Listener | None = None) -> Replay
             records.append(record)
             listener.committed(record)
 
-        _run_query(spark, settings, layout, bound, registry, redis_url, on_batch)
-        head = heads.read()
+        scoring = stack.enter_context(_scoring(spark, settings, bound, opened))
+        outputs = Outputs(workdir, bound.contract, scoring.udf)
+        stack.callback(outputs.close)
+        _in_background(bound.classifier.compile)
+        loop = MicroBatchLoop(
+            registry=registry,
+            outputs=outputs,
+            log=log,
+            metadata=bound.metadata,
+            classifier=bound.classifier,
+            patience=Patience(settings.registry_patience, listener.warned),
+            on_query=lambda query: fed.register(query, files, layout.file_format == "csv"),
+            on_batch=on_batch,
+            warn=listener.warned,
+            before_scoring=scoring.warming.join,
+        )
+        stream = _read(spark, layout, bound, settings.rows_per_batch)
+        _run(stream, loop, workdir / "checkpoint")
+        head = registry.current()
     return ReplaySummary(
         run=Totals.of(records),
         total=Totals.of(log.read()),
@@ -129,61 +162,100 @@ def replay(settings: ReplaySettings, listener: Listener | None = None) -> Replay
     )
 
 
-def _run_query(
-    spark: SparkSession,
-    settings: ReplaySettings,
-    layout: InputTable,
-    bound: BoundModel,
-    registry: ModelRegistry,
-    redis_url: str,
-    on_batch: Callable[[BatchRecord], None],
-) -> None:
-    head = registry.heads.read()
-    first = spark.sparkContext.broadcast(
-        (head.version, head.state_sha256, registry.read_bytes(head))
+@dataclass(frozen=True)
+class _Scoring:
+    """The scoring side of a run.
+
+    Attributes
+    ----------
+    udf : callable
+        Gives the UDF that scores with a version or a later one.
+    warming : Thread
+        Readies the first Python worker.
+    """
+
+    udf: Callable[[HeadRecord], Callable[[str], Column]]
+    warming: threading.Thread
+
+
+@contextlib.contextmanager
+def _scoring(
+    spark: SparkSession, settings: ReplaySettings, bound: BoundModel, opened: OpenModel
+) -> Iterator[_Scoring]:
+    registry = opened.registry
+    head = registry.current()
+    first = spark.sparkContext.broadcast((head, registry.read_bytes(head)))
+    source = ModelSource(
+        redis_url=settings.executor_redis_url or opened.redis_url,
+        model=settings.model,
+        run=secrets.token_hex(8),
+        first=first,
+        floor=head,
+        snapshots=str(registry.directory.resolve()),
+        fail_on_outage=settings.on_registry_outage == "fail",
     )
-    source = ModelSource(redis_url, settings.model, secrets.token_hex(8), first)
-    score = score_udf(source)
-    _in_background(bound.classifier.compile)
+
+    def udf(floor: HeadRecord) -> Callable[[str], Column]:
+        return score_udf(dataclasses.replace(source, floor=floor))
+
     warming = _in_background(
-        _warm_worker, spark, score, bound.contract.n_features, settings.rows_per_batch
+        _warm_worker, spark, udf(head), bound.contract.n_features, settings.rows_per_batch
     )
+    try:
+        yield _Scoring(udf, warming)
+    finally:
+        # A worker that is still warming up would be busy when the next query needs one.
+        warming.join()
+        first.destroy()
+
+
+def _check_executor_url(settings: ReplaySettings) -> None:
+    """Try the scorers' URL here, and not first in a Python worker, which would go on without."""
+    url = settings.executor_redis_url
+    if url is not None:
+        check_redis_url(url, "executor_redis_url")
+        with contextlib.closing(HeadStore(url, settings.model, READER_TIMEOUT_SECONDS)) as heads:
+            heads.read_current()
+
+
+def _read(
+    spark: SparkSession, layout: InputTable, bound: BoundModel, rows_per_batch: int
+) -> DataFrame:
     spark.dataSource.register(ReplaySource)
-    loop = MicroBatchLoop(
-        registry=registry,
-        contract=bound.contract,
-        score=score,
-        workdir=settings.workdir.resolve(),
-        metadata=bound.metadata,
-        classifier=bound.classifier,
-        on_batch=on_batch,
-        before_scoring=warming.join,
-    )
-    source_rows = (
+    rows = (
         spark.readStream.format(ReplaySource.name())
         .option("files", json.dumps(layout.files))
         .option("format", layout.file_format)
         .option("schema", layout.schema.json())
-        .option("rows_per_batch", settings.rows_per_batch)
+        .option("rows_per_batch", rows_per_batch)
         .load()
     )
-    stream = parse_and_validate(source_rows, bound.contract, layout.file_format)
+    return parse_and_validate(rows, bound.contract, layout.file_format)
+
+
+def _run(stream: DataFrame, loop: MicroBatchLoop, checkpoint: Path) -> None:
     query = (
         stream.writeStream.foreachBatch(loop)
-        .option("checkpointLocation", hadoop_path(settings.workdir.resolve() / "checkpoint"))
+        .option("checkpointLocation", hadoop_path(checkpoint))
         .trigger(availableNow=True)
         .start()
     )
     try:
         query.awaitTermination()
     except PySparkException as error:
-        raise (loop.failure or StreamFailedError(_cause(query.id, error))) from error
+        if _CHECKPOINT_TAKEN in str(error):
+            failure = StaleLearnerError(
+                f"this learner of query {query.id} found its checkpoint moved on: a newer learner "
+                "runs on it"
+            )
+            raise failure from error
+        failure = loop.failure or error
+        if isinstance(failure, PySparkException):
+            # A Python worker's errors come as Spark's.
+            failure = StreamFailedError(_cause(query.id, failure))
+        raise failure from error
     finally:
         query.stop()
-        loop.close()
-        # A worker that is still warming up would be busy when the next query needs one.
-        warming.join()
-        first.destroy()
 
 
 def _in_background(work: Callable[..., None], *args: object) -> threading.Thread:
@@ -227,14 +299,3 @@ def _prepare_workdir(workdir: Path) -> Path:
     if not os.access(workdir, os.W_OK):
         raise UserError(f"--workdir: {workdir} is not writable")
     return workdir.resolve()
-
-
-@contextlib.contextmanager
-def _sole_run(workdir: Path) -> Iterator[None]:
-    """Keep a second run with a redis-server of its own out of the work directory."""
-    with open(workdir / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"--workdir: another run is using {workdir}") from error
-        yield

@@ -26,6 +26,7 @@ INFINITE_FEATURE = "infinite_feature"
 WRONG_LENGTH = "wrong_length"
 UNPARSABLE = "unparsable"
 UNKNOWN_LABEL = "unknown_label"
+DIVERGED = "diverged"
 
 REASONS = (
     NULL_ID,
@@ -37,10 +38,12 @@ REASONS = (
     WRONG_LENGTH,
     UNPARSABLE,
     UNKNOWN_LABEL,
+    DIVERGED,
 )
-"""Why a row became a dead letter. A row with several faults has the first found."""
+"""Why a row became a dead letter. A row with several faults has the first found.
+A diverged row was scored, and could not be learned."""
 
-_RAW = "raw"
+RAW_COLUMN = "raw"
 _CORRUPT = "_corrupt_line"
 _CSV_QUOTES = {"quote": '"', "escape": '"'}
 _KEEP_NULLS = {"ignoreNullFields": "false"}
@@ -117,7 +120,9 @@ def parse(
     sequence = F.col(SEQUENCE_COLUMN)
     if file_format == "parquet":
         raw = F.struct(*(_quoted(name) for name in columns))
-        return df.select(sequence, raw.alias(_RAW), F.lit(None).cast("string").alias(_CORRUPT))
+        return df.select(
+            sequence, raw.alias(RAW_COLUMN), F.lit(None).cast("string").alias(_CORRUPT)
+        )
     fields = [
         T.StructField(name, T.ArrayType(T.StringType()) if name == array else T.StringType())
         for name in columns
@@ -134,7 +139,7 @@ def parse(
         parsed = F.from_json(TEXT_COLUMN, schema, options)
     parsed = df.select(sequence, parsed.alias("parsed"))
     raw = F.struct(*(F.col("parsed")[name].alias(name) for name in columns))
-    return parsed.select(sequence, raw.alias(_RAW), F.col("parsed")[corrupt].alias(_CORRUPT))
+    return parsed.select(sequence, raw.alias(RAW_COLUMN), F.col("parsed")[corrupt].alias(_CORRUPT))
 
 
 def validate(parsed: DataFrame, contract: Contract, file_format: str) -> DataFrame:
@@ -151,17 +156,16 @@ def validate(parsed: DataFrame, contract: Contract, file_format: str) -> DataFra
         ``sequence`` (long), ``event_id`` (string), ``event_time`` (timestamp),
         ``features`` (array of float, null in a bad row), ``label_index`` (int,
         null without a label), ``reason`` (string, null in a good row), ``row``
-        (the input row as JSON, null in a good row). With an id column also
-        ``raw`` (struct), which :func:`mark_duplicates` needs.
+        (the input row as JSON, null in a good row), ``raw`` (struct, the input row).
     """
-    raw = F.col(_RAW)
+    raw = F.col(RAW_COLUMN)
     corrupt = F.col(_CORRUPT)
     label = _label(parsed, contract.label) if contract.label else F.lit(None)
     time_text = _text(raw[contract.time]) if contract.time else F.lit(None)
     is_text = file_format != "parquet"
     read = parsed.select(
         SEQUENCE_COLUMN,
-        _RAW,
+        RAW_COLUMN,
         _CORRUPT,
         (_text(raw[contract.id]) if contract.id else _text(F.col(SEQUENCE_COLUMN))).alias(
             "event_id"
@@ -189,7 +193,7 @@ def validate(parsed: DataFrame, contract: Contract, file_format: str) -> DataFra
     reason = reason.when(class_number == 0, UNKNOWN_LABEL)
 
     original = F.when(corrupt.isNotNull(), F.to_json(F.struct(corrupt.alias(_CORRUPT)))).otherwise(
-        F.to_json(_RAW, _KEEP_NULLS)
+        raw_as_json()
     )
     return read.select(
         "*", reason.alias("reason"), (class_number - 1).cast("int").alias("label_index")
@@ -201,8 +205,8 @@ def validate(parsed: DataFrame, contract: Contract, file_format: str) -> DataFra
         "label_index",
         "reason",
         F.when(F.col("reason").isNotNull(), original).alias("row"),
-        # Of good rows too, where they may still turn out to be duplicates.
-        *([_RAW] if contract.id else []),
+        # Of good rows too: they may still turn out to be duplicates, or diverge.
+        RAW_COLUMN,
     )
 
 
@@ -212,17 +216,22 @@ def parse_and_validate(df: DataFrame, contract: Contract, file_format: str) -> D
     return validate(parse(df, file_format, contract.columns, array), contract, file_format)
 
 
+def raw_as_json() -> Column:
+    """Return the input row as JSON, its nulls too."""
+    return F.to_json(RAW_COLUMN, _KEEP_NULLS)
+
+
 def mark_duplicates(validated: DataFrame, sequences: list[int]) -> DataFrame:
     """Turn the good rows with these sequence numbers into ``duplicate_id`` dead letters."""
     if not sequences:
-        return validated.drop(_RAW)
+        return validated.drop(RAW_COLUMN)
     duplicate = F.col(SEQUENCE_COLUMN).isin(sequences)
     columns = {
         "reason": F.when(duplicate, DUPLICATE_ID).otherwise(F.col("reason")),
         "features": F.when(~duplicate, F.col("features")),
-        "row": F.when(duplicate, F.to_json(_RAW, _KEEP_NULLS)).otherwise(F.col("row")),
+        "row": F.when(duplicate, raw_as_json()).otherwise(F.col("row")),
     }
-    return validated.withColumns(columns).drop(_RAW)
+    return validated.withColumns(columns).drop(RAW_COLUMN)
 
 
 def _feature_fault() -> Column:
@@ -238,7 +247,7 @@ def _feature_fault() -> Column:
 
 def _values(parsed: DataFrame, contract: Contract, is_text: bool) -> Column:
     """Return the features as an array of numbers, or of text where numbers may be written so."""
-    raw = F.col(_RAW)
+    raw = F.col(RAW_COLUMN)
     if contract.is_array:
         array = raw[contract.features[0]]
         return F.transform(array, _unquoted) if is_text else array
@@ -249,7 +258,7 @@ def _values(parsed: DataFrame, contract: Contract, is_text: bool) -> Column:
 
 
 def _label(parsed: DataFrame, name: str) -> Column:
-    label = F.col(_RAW)[name]
+    label = F.col(RAW_COLUMN)[name]
     if isinstance(_type_of(parsed, name), (T.FloatType, T.DoubleType)):
         # How a missing label looks in a column of numbers.
         label = F.when(~F.isnan(label), label)
@@ -260,7 +269,7 @@ def _time(parsed: DataFrame, name: str | None) -> Column:
     """Return an event time: a typed timestamp, ISO 8601 text, or seconds since 1970."""
     if name is None:
         return F.lit(None).cast("timestamp")
-    column = F.col(_RAW)[name]
+    column = F.col(RAW_COLUMN)[name]
     if isinstance(_type_of(parsed, name), (T.TimestampType, T.TimestampNTZType, T.DateType)):
         return column.cast("timestamp")
     text = _text(column)
@@ -272,7 +281,7 @@ def _time(parsed: DataFrame, name: str | None) -> Column:
 
 
 def _type_of(parsed: DataFrame, name: str) -> T.DataType:
-    return parsed.schema[_RAW].dataType[name].dataType
+    return parsed.schema[RAW_COLUMN].dataType[name].dataType
 
 
 def _text(column: Column) -> Column:

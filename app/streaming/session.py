@@ -58,8 +58,9 @@ def spark_session(app_name: str, *, on_launched: Callable[[], None] = lambda: No
     JavaMissingError
         When there is no session yet and no Java to start one with.
     """
-    session = SparkSession.getActiveSession()
-    if session is not None:
+    if SparkContext._active_spark_context is not None:
+        # Not getActiveSession, which another thread's session is not.
+        session = SparkSession.builder.getOrCreate()
         on_launched()
     else:
         conf = SparkConf().setAppName(app_name)

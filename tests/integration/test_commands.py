@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
+from app.errors import UserError
 from tests.integration.streams import small_csv, small_replay
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,15 +77,36 @@ def test_a_wrong_column_ends_with_code_2_and_one_line(launcher, tmp_path: Path):
     ]
 
 
-def test_a_model_that_diverges_ends_with_code_1_and_one_line(tmp_path: Path):
-    path = small_csv(tmp_path / "rows.csv", 100)
-    told = run(
-        sys.executable, "-m", "app", "replay", *replay_options(path, tmp_path / "w"),
-        "--learning-rate", "1e30",
-    )  # fmt: skip
-    assert told.returncode == 1
-    (line,) = (line for line in told.stderr.splitlines() if not line.startswith("WARNING"))
-    assert line.startswith("error: batch 0 ") and "nothing of it was published" in line
+def test_versions_are_listed_rebuilt_and_rolled_back_to(tmp_path: Path):
+    path, workdir = small_csv(tmp_path / "rows.csv", 300), tmp_path / "w"
+    summary = small_replay(path, workdir)
+    at = [sys.executable, "-m", "app"]
+
+    listed = run(*at, "history", "--workdir", str(workdir), "--json")
+    versions = [json.loads(line) for line in listed.stdout.splitlines()]
+    assert [(v["version"], v["kind"], v["rows_learned"]) for v in versions] == [
+        (0, "created", None), (1, "batch", 100), (2, "batch", 100), (3, "batch", 100),
+    ]  # fmt: skip
+    assert versions[3]["state_sha256"] == summary.state_sha256
+
+    (lost,) = (workdir / "snapshots").glob("v0000000002-*")
+    lost.unlink()
+    rebuilt = run(*at, "rebuild", "--workdir", str(workdir), "--to", "2", "--json")
+    assert json.loads(rebuilt.stdout) == {
+        "version": 2, "state_sha256": versions[2]["state_sha256"], "versions_learned": 1,
+    }  # fmt: skip
+
+    rolled = run(*at, "rollback", "--workdir", str(workdir), "--to", "2", "--json")
+    assert json.loads(rolled.stdout) == {
+        "version": 4, "state_sha256": versions[2]["state_sha256"],
+    }  # fmt: skip
+    again = small_replay(path, workdir)
+    assert (again.run.rows_in, again.version) == (0, 4)
+
+    for command in ("rebuild", "rollback"):
+        told = run(*at, command, "--workdir", str(workdir), "--to", "9")
+        assert told.returncode == 2
+        assert told.stderr == "error: --to: there is no version 9; there are 0 to 4\n"
 
 
 def test_without_java_the_first_thing_told_is_that(tmp_path: Path):
@@ -112,11 +135,25 @@ def test_a_redis_of_the_users_own_keeps_the_model_between_work_directories(tmp_p
     from app.monitor.status import model_status
     from app.registry.embedded import EmbeddedRedis
 
+    first_path = small_csv(tmp_path / "first.csv", 200, seed=1)
+    second_path = small_csv(tmp_path / "second.csv", 200, seed=2)
     with EmbeddedRedis() as server:
-        path = small_csv(tmp_path / "rows.csv", 200)
-        first = small_replay(path, tmp_path / "one", redis_url=server.url, model="shared")
-        second = small_replay(path, tmp_path / "two", redis_url=server.url, model="shared")
+        shared = {"redis_url": server.url, "model": "shared"}
+        first = small_replay(first_path, tmp_path / "one", **shared)
+        second = small_replay(second_path, tmp_path / "two", **shared)
         shown = model_status(None, server.url, "shared")
     assert (first.version, second.version) == (2, 4)
     assert shown["state_sha256"] == second.state_sha256
     assert sorted(shown["applied"].values()) == [1, 1]
+    assert (tmp_path / "two" / "snapshots").samefile(tmp_path / "one" / "snapshots")
+
+
+def test_an_input_the_model_has_learned_is_refused_under_a_new_checkpoint(tmp_path: Path):
+    path = small_csv(tmp_path / "rows.csv", 200)
+    small_replay(path, tmp_path / "w")
+    shutil.rmtree(tmp_path / "w" / "checkpoint")
+    copy = shutil.copy(path, tmp_path / "copy.csv")
+    with pytest.raises(UserError, match="--input: .*copy.csv was fed to this model before"):
+        small_replay(copy, tmp_path / "w")
+    summary = small_replay(copy, tmp_path / "w", allow_relearn=True)
+    assert (summary.version, summary.run.rows_learned) == (4, 200)

@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from app.monitor.progress import Listener
 from app.streaming import schema
+from app.streaming.replay import replay
 from tests.integration.streams import (
     FEATURES,
+    SMALL,
     read_dead_letters,
     read_predictions,
     small_replay,
     small_rows,
+    small_settings,
     write_csv,
 )
 
@@ -79,7 +83,7 @@ def test_every_reason_is_given_to_the_rows_that_earn_it(mixed):
     _, _, dirty = mixed
     expected = {reason: len(rows) for reason, rows in bad_rows().items()}
     assert dirty.run.dead_letters_by_reason == expected
-    assert set(expected) == set(schema.REASONS)
+    assert set(expected) == set(schema.REASONS) - {schema.DIVERGED}
 
 
 def test_good_rows_fare_as_without_the_bad_ones(mixed):
@@ -124,3 +128,33 @@ def test_garbage_that_is_no_text_stops_nothing(tmp_path: Path):
         file.write(b'\xff\xfe\x00"\x01,,\n' + b'"unclosed,1,2,3\n' + b"1,2,3,4,1\n")
     summary = small_replay(path, tmp_path / "w")
     assert (summary.run.rows_scored, summary.run.dead_letters) == (51, 2)
+
+
+def test_a_batch_that_makes_the_model_diverge_is_not_learned_and_stops_nothing(tmp_path: Path):
+    X, y = small_rows(300)
+    rows = [[f"e{i}", *map(float, x), int(t)] for i, (x, t) in enumerate(zip(X, y, strict=True))]
+    header = ("id", *FEATURES, "label")
+    without = write_csv(tmp_path / "without.csv", rows[:100] + rows[200:], header)
+    rows[150][1] = 3e38
+    # A duplicate and a row without a label, in the batch that diverges.
+    rows[160][0], rows[170][-1] = "e0", ""
+    path = write_csv(tmp_path / "rows.csv", rows, header)
+    # Standardised and clipped, no single row could do it.
+    plain = SMALL | {"standardize": False, "gradient_clip_norm": None}
+    options = {"id": "id", "features": FEATURES, "classes": ("0", "1"), "model_options": plain}
+    notes: list[str] = []
+    listener = Listener()
+    listener.warned = notes.append
+    summary = replay(small_settings(path, tmp_path / "w", **options), listener)
+    assert summary.run.dead_letters_by_reason == {"diverged": 98, "duplicate_id": 1}
+    assert (summary.run.rows_in, summary.run.rows_scored) == (300, 299)
+    assert (summary.run.rows_learned, summary.version) == (200, 2)
+    assert len(notes) == 1 and notes[0].startswith("batch 1: learning its 98 labelled rows gives")
+
+    letters = read_dead_letters(tmp_path / "w").set_index("event_id")
+    diverged = letters[letters["reason"] == schema.DIVERGED]
+    assert set(diverged.index) == {f"e{i}" for i in range(100, 200)} - {"e160", "e170"}
+    assert float(json.loads(diverged.loc["e150", "row"])["x0"]) == 3e38
+
+    spared = small_replay(without, tmp_path / "spared", **options)
+    assert summary.state_sha256 == spared.state_sha256

@@ -16,7 +16,8 @@ from app.model.learner import Learner
 from app.model.scorer import PADDED_ROWS
 from app.model.state import config_from_metadata, state_from_bytes
 from app.monitor.batch_log import BatchLog
-from app.registry.snapshots import SnapshotStore
+from app.registry.opening import chain_of
+from app.registry.record import HeadRecord
 from tests.integration.streams import (
     SMALL,
     comparable,
@@ -192,12 +193,13 @@ def test_a_second_run_on_a_work_directory_in_use_is_refused(stream, tmp_path):
 
 def test_head_file_tells_the_version_and_the_applied_batches(replayed):
     workdir, summary = replayed
-    head = SnapshotStore(workdir / "snapshots").read_head()
+    chain = chain_of(workdir)
     metadata = json.loads((workdir / "checkpoint" / "metadata").read_text())
-    assert head.record.version == summary.version
-    assert head.record.state_sha256 == summary.state_sha256
-    assert head.record.applied == {metadata["id"]: 5}
-    assert head.epochs == {metadata["id"]: 1}
+    told = json.loads((workdir / "snapshots" / "HEAD.json").read_text())
+    assert HeadRecord.from_json(told) == chain.newest()
+    assert (told["version"], told["state_sha256"]) == (summary.version, summary.state_sha256)
+    assert told["applied"] == {metadata["id"]: 5}
+    assert chain.last_epoch(metadata["id"]) == 1
 
 
 def test_two_runs_of_the_same_input_are_the_same(stream, replayed, tmp_path):

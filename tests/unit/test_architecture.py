@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # From the top down: a module may import its own layer and those below it.
 LAYERS = [
-    ["app.__main__", "app.replay", "app.console"],
+    ["app.__main__", "app.replay", "app.versions", "app.console"],
     ["app.streaming"],
     ["udfs"],
     ["app.registry"],
@@ -24,7 +24,7 @@ BESIDE = {
     "app.synthetic": set(),
 }
 USERS = {
-    "app.monitor": {"app.__main__", "app.replay", "app.streaming", "app.monitor"},
+    "app.monitor": {"app.__main__", "app.replay", "app.versions", "app.streaming", "app.monitor"},
     "app.synthetic": {"app.__main__"},
 }
 FORBIDDEN = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 
@@ -20,6 +21,7 @@ RECORD = BatchRecord(
     alpha=[0.25, 0.75],
     finished_at="2024-01-01T00:00:00.000+00:00",
     seconds={"score": 1.5, "learn": 0.25, "publish": 0.125},
+    rows_stale=30,
 )
 
 
@@ -67,6 +69,24 @@ def test_what_a_crash_left_half_written_is_passed_over(log):
     log.write(RECORD)
     (log.directory / "q" / ".00000001.json.0badcafe.tmp").write_text('{"query": ')
     assert log.read() == [RECORD]
+    assert not log.has("q", 1)
+
+
+def test_a_batch_is_there_once_its_record_is_written(log):
+    asked = [("q", 0), ("q", 1), ("q", 10), ("other", 0)]
+    assert not any(log.has(query, batch) for query, batch in asked)
+    log.write(RECORD)
+    log.write(record(batch=10))
+    assert [log.has(query, batch) for query, batch in asked] == [True, False, True, False]
+
+
+def test_a_record_from_before_stale_rows_were_counted_is_read(log):
+    log.write(RECORD)
+    (path,) = log.directory.glob("q/*.json")
+    older = json.loads(path.read_text())
+    del older["rows_stale"]
+    path.write_text(json.dumps(older))
+    assert log.read() == [record(rows_stale=0)]
 
 
 def test_a_work_directory_without_batches_has_no_records(log):
@@ -78,6 +98,12 @@ def test_rows_in_are_those_scored_and_the_dead_letters():
     assert record(dead_letters={}).rows_in == 90
 
 
+def test_diverged_rows_were_scored_and_count_once():
+    diverged = record(dead_letters=RECORD.dead_letters | {"diverged": 40})
+    assert diverged.rows_in == RECORD.rows_in == 100
+    assert record(rows_scored=40, dead_letters={"diverged": 40}).rows_in == 40
+
+
 class TestTotals:
     def test_everything_is_summed(self):
         second = record(
@@ -87,12 +113,14 @@ class TestTotals:
             served_errors=30,
             prequential_errors=9,
             seconds={"score": 0.5, "learn": 0.25, "publish": 0.5},
+            rows_stale=4,
         )
         assert Totals.of([RECORD, second]) == Totals(
             batches=2,
             rows_in=115,
             rows_scored=100,
             rows_learned=100,
+            rows_stale=34,
             dead_letters=15,
             dead_letters_by_reason={"nan_feature": 1, "null_feature": 7, "unparsable": 7},
             served_error=0.5,
@@ -101,6 +129,12 @@ class TestTotals:
             learn_seconds=0.5,
             publish_seconds=0.625,
         )
+
+    def test_diverged_rows_are_dead_letters_and_come_in_once(self):
+        totals = Totals.of([RECORD, record(dead_letters={"diverged": 40, "unparsable": 1})])
+        assert (totals.rows_in, totals.rows_scored) == (100 + 91, 180)
+        assert totals.dead_letters == 10 + 41
+        assert totals.dead_letters_by_reason["diverged"] == 40
 
     def test_reasons_come_in_alphabetical_order(self):
         totals = Totals.of([record(dead_letters={"z": 1, "b": 1}), record(dead_letters={"a": 1})])

@@ -140,6 +140,23 @@ def test_classifier_takes_the_settings_of_a_model_with_the_same_defaults():
         ("model", "a/b"),
         ("model", "{a}"),
         ("model", "a:b"),
+        ("keep_snapshots", 0),
+        ("keep_snapshots", -1),
+        ("keep_snapshots", 2.0),
+        ("keep_snapshots", True),
+        ("keep_snapshots", None),
+        ("keep_every", -1),
+        ("keep_every", 0.5),
+        ("keep_every", False),
+        ("on_registry_outage", "wait"),
+        ("on_registry_outage", "STALE"),
+        ("on_registry_outage", ""),
+        ("on_registry_outage", None),
+        ("registry_patience", -0.1),
+        ("registry_patience", math.nan),
+        ("registry_patience", math.inf),
+        ("registry_patience", True),
+        ("registry_patience", "60"),
         ("features", ("a", "b", "a")),
         ("features", ("a", "")),
         ("classes", ("yes",)),
@@ -169,6 +186,14 @@ def test_replay_refuses_a_model_option_out_of_range():
         *({"format": name} for name in ("csv", "json", "parquet", "delta")),
         {"rows_per_batch": 1},
         {"model": "churn-2.1_eu"},
+        {"keep_snapshots": 1, "keep_every": 0},
+        {"keep_snapshots": 1000, "keep_every": 1},
+        {"on_registry_outage": "stale"},
+        {"on_registry_outage": "fail"},
+        {"registry_patience": 0},
+        {"registry_patience": 0.5},
+        {"snapshots": Path("shared"), "allow_relearn": True},
+        {"redis_url": "redis://a", "executor_redis_url": "redis://b"},
         {"features": ("only",)},
         {"classes": ("no", "yes")},
         {"model_options": {"n_hidden_layers": 2, "gradient_clip_norm": None}},
@@ -181,6 +206,29 @@ def test_replay_setting_in_range_is_taken(changes):
     assert {name: getattr(settings, name) for name in changes} == changes
 
 
+def test_settings_are_shown_without_the_urls_that_may_hold_a_password():
+    url = "redis://learner:hunter2@cache"
+    shown = repr(replay_settings(redis_url=url, executor_redis_url=url))
+
+    assert "churn" in repr(replay_settings(model="churn"))
+    assert "hunter2" not in shown and "cache" not in shown
+
+
+def test_replay_options_have_the_defaults_of_the_settings():
+    from app.replay import replay_command
+
+    parameters = inspect.signature(replay_command).parameters
+    options = {name: parameter.default for name, parameter in parameters.items()}
+    # Those of the model have their defaults in ModelConfig, and are not given when left out.
+    settings = {field.name: field for field in dataclasses.fields(ReplaySettings)}
+    del settings["model_options"]
+
+    assert settings.keys() <= options.keys()
+    for name, field in settings.items():
+        required = field.default is dataclasses.MISSING
+        assert options[name] == (inspect.Parameter.empty if required else field.default), name
+
+
 @pytest.mark.parametrize(
     ("setting", "option"),
     [
@@ -188,6 +236,8 @@ def test_replay_setting_in_range_is_taken(changes):
         ("n_hidden_units", "--units"),
         ("rows_per_batch", "--rows-per-batch"),
         ("beta", "--beta"),
+        ("executor_redis_url", "--executor-redis-url"),
+        ("on_registry_outage", "--on-registry-outage"),
     ],
 )
 def test_option_is_the_settings_name_on_the_command_line(setting, option):

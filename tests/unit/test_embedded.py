@@ -154,8 +154,74 @@ def test_error_inside_the_with_block_ends_the_server():
     assert_gone(pid, directory, server.url)
 
 
+def restarted(url: str, dead: int) -> int:
+    """Wait until another server than the dead one answers at the URL, and return its process."""
+    found: list[int] = []
+
+    def answers() -> bool:
+        with contextlib.suppress(redis.ConnectionError):
+            found.append(process_and_directory(url)[0])
+        return bool(found) and found[-1] != dead
+
+    wait_until(answers, f"a server in place of {dead}")
+    return found[-1]
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_killed_owner_leaves_no_server_behind(number):
+def test_killed_server_is_started_again_empty_with_the_same_url(server, number):
+    pid, directory = process_and_directory(server.url)
+    for _ in range(3):
+        with connect(server.url) as client:
+            client.set("key", "value")
+        os.kill(pid, number)
+        pid = restarted(server.url, dead=pid)
+
+        with connect(server.url) as client:
+            assert client.dbsize() == 0
+        assert process_and_directory(server.url) == (pid, directory)
+        assert listening_addresses(urlsplit(server.url).port) == {LOOPBACK}
+        with pytest.raises(redis.AuthenticationError):
+            connect(f"redis://127.0.0.1:{urlsplit(server.url).port}/0").ping()
+
+
+def test_killed_server_leaves_no_second_one_behind(server):
+    pid, _ = process_and_directory(server.url)
+    os.kill(pid, signal.SIGKILL)
+    new = restarted(server.url, dead=pid)
+    servers = [
+        process
+        for process, line in command_lines().items()
+        if b"redis-server" in line and str(urlsplit(server.url).port).encode() in line
+    ]
+
+    assert not is_running(pid)
+    assert servers == [new]
+
+
+def test_close_ends_a_server_that_was_started_again():
+    server = EmbeddedRedis()
+    pid, directory = process_and_directory(server.url)
+    os.kill(pid, signal.SIGKILL)
+    pid = restarted(server.url, dead=pid)
+
+    server.close()
+
+    assert_gone(pid, directory, server.url)
+
+
+def test_close_ends_a_server_that_is_just_dead():
+    server = EmbeddedRedis()
+    pid, directory = process_and_directory(server.url)
+    os.kill(pid, signal.SIGKILL)
+
+    server.close()
+
+    assert_gone(pid, directory, server.url)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("killed_before", [False, True], ids=["first", "started again"])
+def test_killed_owner_leaves_no_server_behind(number, killed_before):
     script = """
         import sys
         from app.registry.embedded import EmbeddedRedis
@@ -172,6 +238,9 @@ def test_killed_owner_leaves_no_server_behind(number):
         try:
             url = owner.stdout.readline().strip()
             pid, directory = process_and_directory(url)
+            if killed_before:
+                os.kill(pid, signal.SIGKILL)
+                pid = restarted(url, dead=pid)
             assert is_running(pid)
         finally:
             os.kill(owner.pid, number)

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from udfs.score import score_batch
+from udfs.score import SCORE_TYPE, score_batch
 
+SOURCE = object()
 ROWS = [[0.0, 1.0], [2.0, 0.0], [3.0, 3.5]]
 
 
@@ -16,12 +17,15 @@ class FakeModel:
 
     version = 6
 
-    def __init__(self) -> None:
+    def __init__(self, stale: bool = False) -> None:
         self.scored: list[np.ndarray] = []
+        self.asked: list[object] = []
+        self.stale = stale
 
-    def refresh(self) -> int:
+    def refresh(self, source: object) -> bool:
+        self.asked.append(source)
         self.version = 7
-        return self.version
+        return self.stale
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         assert self.version == 7, "scored before the version was asked for"
@@ -40,14 +44,14 @@ def features(pattern: str, index=None) -> pd.Series:
 @pytest.mark.parametrize("pattern", ["rrr", "r-r-", "-r-rr", "--r", "r--", "r", "-", "---", ""])
 class TestEveryPatternOfNulls:
     def test_a_row_with_features_has_a_prediction(self, pattern):
-        scored = score_batch(FakeModel(), features(pattern))
+        scored = score_batch(FakeModel(), SOURCE, features(pattern))
         found = [None if pd.isna(value) else int(value) for value in scored["prediction"]]
         classes = iter([1, 0, 1] * len(pattern))
         assert found == [next(classes) if c == "r" else None for c in pattern]
 
     def test_probabilities_belong_to_their_row(self, pattern):
         given = features(pattern)
-        scored = score_batch(FakeModel(), given)
+        scored = score_batch(FakeModel(), SOURCE, given)
         for row, probabilities in zip(given, scored["probabilities"], strict=True):
             if row is None:
                 assert probabilities is None
@@ -56,27 +60,40 @@ class TestEveryPatternOfNulls:
                 np.testing.assert_allclose(probabilities, expected, rtol=1e-6)
 
     def test_a_version_is_told_where_there_is_a_prediction(self, pattern):
-        versions = score_batch(FakeModel(), features(pattern))["model_version"]
+        versions = score_batch(FakeModel(), SOURCE, features(pattern))["model_version"]
         assert [None if pd.isna(v) else v for v in versions] == [
             7 if c == "r" else None for c in pattern
         ]
 
+    @pytest.mark.parametrize("stale", [False, True])
+    def test_a_prediction_says_whether_it_is_stale(self, pattern, stale):
+        told = score_batch(FakeModel(stale), SOURCE, features(pattern))["stale"]
+        assert [None if pd.isna(value) else bool(value) for value in told] == [
+            stale if c == "r" else None for c in pattern
+        ]
+
+    def test_the_frame_has_the_columns_of_the_struct_in_their_order(self, pattern):
+        scored = score_batch(FakeModel(), SOURCE, features(pattern))
+        assert scored.columns.tolist() == [part.split()[0] for part in SCORE_TYPE.split(", ")]
+
     def test_dtypes_hold_integers_and_nulls(self, pattern):
-        scored = score_batch(FakeModel(), features(pattern))
+        scored = score_batch(FakeModel(), SOURCE, features(pattern))
         assert scored.dtypes.astype(str).to_dict() == {
             "prediction": "Int32",
             "probabilities": "object",
             "model_version": "Int64",
+            "stale": "boolean",
         }
         arrays = scored["probabilities"].dropna()
         assert all(array.dtype == np.float32 for array in arrays)
 
     def test_the_frame_is_counted_from_0(self, pattern):
         index = range(100, 100 + len(pattern))
-        scored = score_batch(FakeModel(), features(pattern, index))
+        scored = score_batch(FakeModel(), SOURCE, features(pattern, index))
         assert scored.index.tolist() == list(range(len(pattern)))
 
     def test_the_model_sees_the_rows_with_features_at_once(self, pattern):
         model = FakeModel()
-        score_batch(model, features(pattern))
+        score_batch(model, SOURCE, features(pattern))
+        assert model.asked == [SOURCE]
         assert [len(X) for X in model.scored] == ([pattern.count("r")] if "r" in pattern else [])

@@ -1,0 +1,75 @@
+"""A model's versions, as a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from app.registry.opening import chain_of
+from app.registry.record import HeadRecord
+
+
+def version_history(workdir: Path, model: str | None = None, last: int = 0) -> list[dict[str, Any]]:
+    """Return what is known of each version, oldest first.
+
+    Parameters
+    ----------
+    workdir : Path
+    model : str, optional
+    last : int
+        Only the newest so many; 0 for all.
+
+    Raises
+    ------
+    UserError
+        When the directory holds no such model.
+    """
+    chain = chain_of(workdir, model)
+    newest = chain.newest()
+    first = max(0, newest.version + 1 - last) if last > 0 else 0
+    return [_told(record) for record in chain.records(first)]
+
+
+def history_lines(versions: list[dict[str, Any]]) -> list[str]:
+    """Return versions as aligned lines of text."""
+    rows = [("version", "made by", "query", "batch", "rows", "error", "SHA-256", "published")]
+    for version in versions:
+        made_by = version["kind"]
+        if made_by == "rollback":
+            made_by += f" to {version['to']}"
+        error = version["prequential_error"]
+        rows.append(
+            (
+                str(version["version"]),
+                made_by,
+                (version["query"] or "")[:8],
+                _shown(version["batch"]),
+                _shown(version["rows_learned"]),
+                "" if error is None else f"{error:.4f}",
+                version["state_sha256"][:16],
+                version["published_at"],
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+def _told(record: HeadRecord) -> dict[str, Any]:
+    origin = record.origin
+    batch = origin.get("record", {})
+    rows = batch.get("rows_learned")
+    return {
+        "version": record.version,
+        "kind": origin.get("kind"),
+        "query": origin.get("query"),
+        "batch": origin.get("batch"),
+        "to": origin.get("to"),
+        "rows_learned": rows,
+        "prequential_error": batch["prequential_errors"] / rows if rows else None,
+        "state_sha256": record.state_sha256,
+        "published_at": record.published_at,
+    }
+
+
+def _shown(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"

@@ -1,0 +1,351 @@
+"""Processes that take turns, so that a test chooses every interleaving and every death.
+
+Each runs alone, up to its next operation that another process could notice. There
+it stops, and goes on, or dies, when it is told to.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import redis
+
+from app.errors import RegistryUnavailableError, VersionConflictError
+from app.model.state import State
+from app.monitor.batch_log import BatchLog
+from app.registry.feedback import FeedbackLog
+from app.registry.head import HeadStore
+from app.registry.rebuild import Rebuilder, roll_back
+from app.registry.registry import ModelRegistry
+from app.registry.snapshots import Retention
+from app.streaming.labelled import LabelledRows
+from app.streaming.loop import MicroBatchLoop
+from app.streaming.outputs import ScoredBatch
+
+RETENTION = Retention(newest=3, every=4)
+ROWS_PER_BATCH = 2
+
+# A process stops before each of these. The log is the last thing that a batch writes.
+STOPS = {
+    "registry": ["commit"],
+    "heads": ["read", "publish", "restore", "raise_epoch"],
+    "chain": ["append", "write_head"],
+    "snapshots": ["drop"],
+    "log": ["write"],
+}
+ALL_STOPS = [name for names in STOPS.values() for name in names]
+
+_LONGEST_TURN_SECONDS = 60.0
+
+
+class Place:
+    """One model on a shared redis-server, and its directory.
+
+    Attributes
+    ----------
+    epochs : Counter
+        The newest lease of each query.
+    happened : Counter
+        What the processes met.
+    """
+
+    def __init__(self, url: str, directory: Path) -> None:
+        self.directory = directory
+        self.epochs: Counter[str] = Counter()
+        self.happened: Counter[str] = Counter()
+        self.redis = redis.Redis.from_url(url, socket_timeout=10)
+        self._heads = HeadStore(url, f"m-{uuid.uuid4().hex}")
+
+    def open(self) -> ModelRegistry:
+        # A copy uses the same connections, which takes less time.
+        return ModelRegistry(copy.copy(self._heads), self.directory, RETENTION)
+
+    def close(self) -> None:
+        self.lose("*")
+        self.redis.close()
+        self._heads.close()
+
+    def records(self) -> list[Path]:
+        return sorted(self.directory.glob("versions/*/*.json"))
+
+    def key(self, suffix: str) -> str:
+        return f"hbp:{{{self._heads.model}}}:{suffix}"
+
+    def contents(self) -> dict[bytes, bytes]:
+        """Return all that Redis holds of the model."""
+        keys = sorted(self.redis.keys(self.key("*")))
+        with self.redis.pipeline() as calls:
+            for key in keys:
+                calls.dump(key)
+            return dict(zip(keys, calls.execute(), strict=True))
+
+    def lose(self, what: str) -> None:
+        for key in self.redis.keys(self.key(what)):
+            self.redis.delete(key)
+
+    def restore(self, contents: dict[bytes, bytes]) -> None:
+        self.lose("*")
+        with self.redis.pipeline() as calls:
+            for key, value in contents.items():
+                calls.restore(key, 0, value)
+            calls.execute()
+
+
+class Killed(BaseException):
+    """Not an Exception: what dies handles nothing."""
+
+
+class Process:
+    """A process with a registry of its own.
+
+    Attributes
+    ----------
+    at : str or None
+        What it is about to do, None when it has no call to finish.
+    alive : bool
+        Not after a call that raised.
+    result, error
+        Of the last call.
+    versions_at_begin : int
+        How many there were when the call began.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.registry = place.open()
+        self.log = BatchLog(place.directory.with_name("log"))
+        self.at: str | None = None
+        self.alive = True
+        self.versions_at_begin = 0
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self._go = threading.Semaphore(0)
+        self._stopped = threading.Semaphore(0)
+        owners = vars(self.registry) | {"registry": self.registry, "log": self.log}
+        for owner, names in STOPS.items():
+            for name in names:
+                self._stop_before(owners[owner], name)
+
+    def begin(self, call: Callable[[], Any]) -> None:
+        """Run ``call`` up to its first stop."""
+        self.result = self.error = None
+        self.versions_at_begin = len(self.place.records())
+        threading.Thread(target=self._run, args=(call,), daemon=True).start()
+        self._wait()
+
+    def step(self) -> None:
+        """Run up to the next stop, or to the end of the call."""
+        self._go.release()
+        self._wait()
+
+    def run(self, until: str | None = None) -> None:
+        """Run up to the next stop of that name, or to the end of the call."""
+        while self.at is not None and self.at != until:
+            self.step()
+
+    def kill(self) -> None:
+        self.alive = False
+        if self.at is not None:
+            self.step()
+
+    def stop(self, before: str) -> None:
+        """Let others have their turn."""
+        self.at = before
+        self._stopped.release()
+        self._go.acquire()
+        if not self.alive:
+            raise Killed
+
+    def _stop_before(self, owner: object, name: str) -> None:
+        method = getattr(owner, name)
+
+        def stopping(*args: Any, **kwargs: Any) -> Any:
+            self.stop(name)
+            return method(*args, **kwargs)
+
+        setattr(owner, name, stopping)
+
+    def _run(self, call: Callable[[], Any]) -> None:
+        try:
+            self.result = call()
+        except BaseException as error:
+            self.alive, self.error = False, error
+        self.at = None
+        self._stopped.release()
+
+    def _wait(self) -> None:
+        if not self._stopped.acquire(timeout=_LONGEST_TURN_SECONDS):
+            raise AssertionError(f"no end after {self.at!r}")
+
+
+class Rollback(Process):
+    """Somebody who brings an old version back."""
+
+    def begin_to(self, version: int) -> None:
+        feedback = FeedbackLog(self.place.directory / "feedback")
+        rebuilder = Rebuilder(self.registry.chain, self.registry.snapshots, feedback)
+        self.begin(lambda: roll_back(self.registry, rebuilder, version))
+
+
+class Learner(Process):
+    """The driver of a query: the real loop, without Spark around it and with a tiny model.
+
+    Parameters
+    ----------
+    place : Place
+    query : str
+    batch : int
+        Where the checkpoint stands.
+
+    Attributes
+    ----------
+    batch : int
+        The one that it is at, or comes to next.
+    loses_a_reply : bool
+        Whether the reply to its next publish gets lost.
+    """
+
+    def __init__(self, place: Place, query: str, batch: int) -> None:
+        super().__init__(place)
+        self.query = query
+        self.batch = batch
+        self.loses_a_reply = False
+        self._epoch = 0
+        self._commits_too_late = False
+        self._watch()
+        self._loop = MicroBatchLoop(
+            registry=self.registry,
+            outputs=_Outputs(),
+            log=self.log,
+            metadata={},
+            classifier=_RowNumbers(),
+            patience=self._patiently,
+            on_query=lambda query: None,
+            on_batch=lambda record: None,
+            warn=lambda message: None,
+        )
+
+    def begin_batch(self) -> None:
+        self.begin(lambda: self._loop(_batch_of(self.query), self.batch))
+
+    def stop(self, before: str) -> None:
+        super().stop(before)
+        if before == "commit":
+            self._commits_too_late = self._epoch < self.place.epochs[self.query]
+
+    def _watch(self) -> None:
+        """Note each lease, and let nobody publish who began to after the end of its lease."""
+        registry, heads, happened = self.registry, self.registry.heads, self.place.happened
+        acquire, commit, publish, current = (
+            registry.acquire,
+            registry.commit,
+            heads.publish,
+            registry.current,
+        )
+
+        def acquiring(query: str) -> Any:
+            lease = acquire(query)
+            self._epoch = lease.epoch
+            self.place.epochs[query] = max(lease.epoch, self.place.epochs[query])
+            return lease
+
+        def committing(*args: Any) -> None:
+            try:
+                commit(*args)
+            except VersionConflictError:
+                happened["races lost"] += 1
+                raise
+
+        def publishing(*args: Any, **kwargs: Any) -> bool:
+            published = publish(*args, **kwargs)
+            assert not (published and self._commits_too_late), "a zombie has published"
+            if published and self.loses_a_reply:
+                self.loses_a_reply = False
+                happened["replies lost"] += 1
+                raise RegistryUnavailableError("the reply was lost")
+            return published
+
+        def asking(*args: Any) -> Any:
+            sealed = len(self.place.records())
+            record = current(*args)
+            assert record.version >= sealed - 1, "current is older than a sealed version"
+            return record
+
+        registry.acquire, registry.commit = acquiring, committing
+        registry.current, heads.publish = asking, publishing
+
+    def _patiently(self, action: Callable[[], Any]) -> Any:
+        while True:
+            try:
+                return action()
+            except RegistryUnavailableError:
+                self.stop("another try")
+
+
+def rows_of(query: str, batch: int) -> list[int]:
+    """Return the row numbers that a batch brings: no two batches share one."""
+    first = (int(query[1:]) * 1000 + batch) * ROWS_PER_BATCH
+    return list(range(first, first + ROWS_PER_BATCH))
+
+
+class _RowNumbers:
+    """A model that only remembers the numbers of the rows that it has learned, in order."""
+
+    def __init__(self) -> None:
+        self.alpha = np.ones(1)
+        self.set_state(first_state())
+
+    def set_state(self, state: State) -> None:
+        self._rows = state["rows"]
+
+    def get_state(self) -> State:
+        return {"rows": self._rows}
+
+    def partial_fit(self, features: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        self._rows = np.concatenate([self._rows, features[:, 0].astype("int64")])
+        return np.ones((len(labels), 2))
+
+
+def first_state() -> State:
+    return {"rows": np.array([], "int64")}
+
+
+class _Outputs:
+    """Stands for scoring, which has no part in what is learned."""
+
+    def take_over(self, query: str) -> None:
+        pass
+
+    def has_diverged(self, query: str, batch: int) -> bool:
+        return False
+
+    def write(self, df: Any, query: str, batch: int, *args: Any) -> ScoredBatch:
+        numbers = rows_of(query, batch)
+        labels = np.zeros(len(numbers), "int32")
+        rows = LabelledRows(
+            event_ids=[str(number) for number in numbers],
+            features=np.array(numbers, "float32").reshape(-1, 1),
+            labels=labels,
+            sequences=np.array(numbers),
+            served=labels,
+        )
+        return ScoredBatch(len(numbers), 0, {}, rows)
+
+
+def _batch_of(query: str) -> SimpleNamespace:
+    """Return what the loop asks of a DataFrame: its query's id, and a write that drains it."""
+    context = SimpleNamespace(getLocalProperty=lambda name: query)
+    saving = SimpleNamespace(save=lambda: None)
+    format_ = SimpleNamespace(mode=lambda mode: saving)
+    return SimpleNamespace(
+        sparkSession=SimpleNamespace(sparkContext=context),
+        write=SimpleNamespace(format=lambda name: format_),
+    )
