@@ -31,6 +31,7 @@ test: $(TESTING) ## Install what is missing and run the whole suite
 
 chaos: $(TESTING) ## Kill runs and their Redis at random; check that nothing is lost (an hour or less)
 	$(BIN)/python -m tests.chaos
+	$(BIN)/python -m tests.chaos.registry_machine
 
 lint: $(TESTING) ## Check style
 	$(BIN)/ruff check --line-length 100 --select $(RULES) --ignore E741 --per-file-ignores 'notebooks/*:E402,notebooks/*:E501' .

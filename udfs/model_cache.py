@@ -112,11 +112,10 @@ class LiveModel:
         RegistryError, StateError
             In an outage when ``source.fail_on_outage``.
         """
-        from app.errors import RegistryError, RegistryUnavailableError, StateError
+        from app.errors import RegistryError, StateError
 
         try:
-            if not self._follow():
-                raise RegistryUnavailableError(f"Redis holds no model {source.model!r}")
+            self._follow()
             self._outage_logged = stale = False
         except (RegistryError, StateError) as error:
             if source.fail_on_outage:
@@ -136,17 +135,32 @@ class LiveModel:
     def close(self) -> None:
         self._heads.close()
 
-    def _follow(self) -> bool:
-        """Load what Redis says is current; return False when it knows nothing."""
-        while (current := self._heads.read_current()) is not None:
-            if not self._is_behind(*current):
-                return True
+    def _follow(self) -> None:
+        """Load what Redis says is current.
+
+        Raises
+        ------
+        RegistryError, StateError
+            When Redis cannot tell, or tells of an older version than the one in use.
+        """
+        from app.errors import RegistryUnavailableError
+
+        missing = None
+        while (current := self._heads.read_current()) != (self.version, self._record.commit):
+            if current is None or not self._is_behind(*current):
+                there = "no version" if current is None else f"version {current[0]}"
+                raise RegistryUnavailableError(
+                    f"Redis holds {there} of model {self._heads.model!r}: it has lost newer ones"
+                )
+            if current == missing:
+                raise RegistryUnavailableError(f"Redis has lost the state of version {current[0]}")
             record = self._heads.read()
             data = self._heads.read_state(record.version) if record else None
-            # None when it was dropped in between: then a newer one is there.
             if data is not None:
                 self._load(record, data)
-        return False
+            else:
+                # Dropped in between, when there is a newer one; else lost.
+                missing = current
 
     def _is_behind(self, version: int, commit: str) -> bool:
         return version > self.version or (version == self.version and commit != self._record.commit)

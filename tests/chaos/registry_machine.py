@@ -56,6 +56,7 @@ queries = st.sampled_from(QUERIES)
 # More often about the commit, where it matters.
 stops = st.sampled_from(["commit", "publish", "append", *ALL_STOPS])
 indexes = st.integers(0, 20)
+few = st.integers(0, 3)
 damages = st.sampled_from([b"", b"0", b"999999", b"null", b"[]", b"\xff", None])
 
 # A file system in memory, where there is one: a process dies here, and never the machine.
@@ -122,36 +123,40 @@ class RegistryMachine(RuleBasedStateMachine):
             learner.step()
             self.note(learner)
 
-    @rule(query=queries, before=stops)
-    def die(self, query: str, before: str) -> None:
-        """Die after a step; whoever comes next does the batch again."""
+    @rule(query=queries, before=stops, back=few)
+    def die(self, query: str, before: str, back: int) -> None:
+        """Die after a step, maybe along with Redis; whoever is next does the batch again."""
         learner = self.learner(query)
         self.run(learner, before)
         learner.kill()
+        self.redis_goes_back(back)
         self.happened["deaths"] += 1
 
-    @rule(query=queries, before=stops)
-    def overtake(self, query: str, before: str) -> None:
+    @rule(query=queries, before=stops, back=few, then=stops)
+    def overtake(self, query: str, before: str, back: int, then: str) -> None:
         """Start a second learner on a checkpoint while the first is at work: a zombie."""
         zombie = self.learner(query)
         self.run(zombie, before)
         if zombie.at is not None:
             del self.learners[query]
             self.others.append(zombie)
-            self.learner(query)
+            self.redis_goes_back(back)
+            self.run(self.learner(query), then)
             self.happened["zombies"] += 1
 
     @rule(query=queries)
     def lose_the_next_reply(self, query: str) -> None:
         self.learner(query).loses_a_reply = True
 
-    @rule(index=indexes, before=stops)
-    def roll_back(self, index: int, before: str) -> None:
+    @rule(index=indexes, stops=st.lists(stops, min_size=1, max_size=2))
+    def roll_back(self, index: int, stops: list[str]) -> None:
+        """Let one or two roll back to one version."""
         kept = [v for v, sealed in enumerate(self.sealed) if self.snapshot(sealed).exists()]
-        rollback = Rollback(self.place)
-        self.others.append(rollback)
-        rollback.begin_to(kept[index % len(kept)])
-        self.run(rollback, before)
+        for before in stops:
+            rollback = Rollback(self.place)
+            self.others.append(rollback)
+            rollback.begin_to(kept[index % len(kept)])
+            self.run(rollback, before)
 
     @rule(before=stops)
     def recover_in_part(self, before: str) -> None:
@@ -183,18 +188,17 @@ class RegistryMachine(RuleBasedStateMachine):
     def redis_loses(self, what: str) -> None:
         self.place.lose(what)
 
-    @precondition(lambda self: self.dumps)
     @rule(back=indexes)
     def redis_goes_back(self, back: int) -> None:
         """Redis comes back from an older dump, or a replica that lagged takes over."""
-        self.place.restore(self.dumps[-1 - back % len(self.dumps)])
+        if back:
+            self.place.restore(self.dumps[-back % len(self.dumps)])
 
-    @precondition(lambda self: self.dumps)
     @rule(back=indexes, query=queries, before=stops, dies=st.booleans())
     def redis_fails_over_and_back(self, back: int, query: str, before: str, dies: bool) -> None:
         """A replica that lagged takes over for a while; what it was told then is lost."""
         present = self.place.contents()
-        self.place.restore(self.dumps[-1 - back % len(self.dumps)])
+        self.redis_goes_back(back)
         if dies and query in self.learners:
             self.learners[query].kill()
         self.run(self.learner(query), before)

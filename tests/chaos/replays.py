@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -21,6 +21,7 @@ from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 120.0
+LONGEST_START_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,25 @@ class Replay:
         """Return how many processes have begun to learn."""
         return len(list(self.workdir.glob("snapshots/epochs/*/[0-9]*")))
 
+    def batches(self) -> int:
+        """Return how many batches are done."""
+        return len(list(self.workdir.glob("batches/*/*.json")))
+
     def wait_for_learner(self, process: subprocess.Popen[str], before: int) -> bool:
         """Wait until a process started when there were ``before`` epochs has begun to learn."""
+        return self._wait_for(process, lambda: self.epochs() > before, "begun to learn")
+
+    def wait_for_batch(self, process: subprocess.Popen[str], before: int) -> bool:
+        """Wait until a process started when ``before`` batches were done has done another."""
+        return self._wait_for(process, lambda: self.batches() > before, "done a batch")
+
+    def _wait_for(
+        self, process: subprocess.Popen[str], condition: Callable[[], bool], what: str
+    ) -> bool:
+        """Wait for the condition, or the end of the process; tell whether it still runs."""
         wait_until(
-            lambda: self.epochs() > before or process.poll() is not None,
-            "the process has begun to learn",
+            lambda: condition() or process.poll() is not None,
+            f"the process has {what}",
             START_SECONDS,
         )
         return process.poll() is None
@@ -136,21 +151,25 @@ def ended(process: subprocess.Popen[str]) -> Iterator[None]:
         process.stderr.close()
 
 
-def kill_at_random(replay: Replay, kills: int, rng: random.Random) -> int:
+def kill_at_random(replay: Replay, kills: int, rng: random.Random, seconds: float = 3.0) -> int:
     """SIGKILL the process group of a replay at random instants; return how many there were.
 
-    Most instants lie among the batches, which are few seconds of a process; some lie
-    in its start.
+    An instant lies anywhere in a process's start, or within ``seconds`` of the beginning
+    of its first batch, or, mostly, within ``seconds`` of the end of its first batch: so
+    the replay gets on.
     """
     for killed in range(kills):
-        before = replay.epochs()
+        epochs, batches = replay.epochs(), replay.batches()
         process = replay.start()
         with ended(process):
-            seconds = rng.uniform(0, 4)
-            if rng.random() < 0.8 and not replay.wait_for_learner(process, before):
+            after = rng.choices(["start", "learner", "batch"], [1, 2, 7])[0]
+            if after == "learner" and not replay.wait_for_learner(process, epochs):
                 return killed
+            if after == "batch" and not replay.wait_for_batch(process, batches):
+                return killed
+            longest = LONGEST_START_SECONDS if after == "start" else seconds
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(seconds)
+                process.wait(rng.uniform(0, longest))
                 assert process.returncode == 0, process.stderr.read()
                 return killed
     return kills

@@ -63,7 +63,7 @@ def test_process_groups_killed_at_random_leave_what_an_undisturbed_run_leaves(
     stream, undisturbed, tmp_path
 ):
     run = Replay(stream, tmp_path, ROWS_PER_BATCH)
-    assert kill_at_random(run, kills=2, rng=random.Random(1)) == 2
+    assert kill_at_random(run, kills=2, rng=random.Random(1), seconds=1.0) == 2
     small_replay(stream, tmp_path, rows_per_batch=ROWS_PER_BATCH)
     assert not differences(run.outcome(), undisturbed)
 
