@@ -156,10 +156,10 @@ class LiveModel:
                 raise RegistryUnavailableError(f"Redis has lost the state of version {current[0]}")
             record = self._heads.read()
             data = self._heads.read_state(record.version) if record else None
-            if data is not None:
+            if data is not None and self._is_behind(record.version, record.commit):
                 self._load(record, data)
             else:
-                # Dropped in between, when there is a newer one; else lost.
+                # Dropped in between, when there is a newer one; else lost, or Redis went back.
                 missing = current
 
     def _is_behind(self, version: int, commit: str) -> bool:

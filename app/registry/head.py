@@ -118,7 +118,7 @@ class HeadStore:
     # KEYS[1] epoch of the query; ARGV[1] an epoch that has been given out.
     # Returns the larger of the two, which stays.
     _RAISE_EPOCH = """
-        local known = tonumber(redis.call('GET', KEYS[1]) or '') or 0
+        local known = tonumber(string.match(redis.call('GET', KEYS[1]) or '', '^%d+$') or 0)
         local epoch = math.max(known, tonumber(ARGV[1]))
         redis.call('SET', KEYS[1], epoch)
         return epoch

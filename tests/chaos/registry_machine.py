@@ -318,10 +318,14 @@ def rows_in(data: bytes) -> list[int]:
     return safetensors.numpy.load(data)["rows"].tolist()
 
 
+def machine_at(url: str) -> type[RegistryMachine]:
+    """Return the machine for a redis-server, with a count of its own of what happens."""
+    return type("RegistryMachine", (RegistryMachine,), {"url": url, "happened": Counter()})
+
+
 def run(url: str, runs: int, steps: int, seed: int | None = None) -> Counter[str]:
     """Do so many runs, print the shortest that fails, and return what happened in them."""
-    happened: Counter[str] = Counter()
-    machine = type("RegistryMachine", (RegistryMachine,), {"url": url, "happened": happened})
+    machine = machine_at(url)
     if seed is not None:
         machine = hypothesis.seed(seed)(machine)
     settings = hypothesis.settings(
@@ -334,7 +338,7 @@ def run(url: str, runs: int, steps: int, seed: int | None = None) -> Counter[str
         suppress_health_check=list(HealthCheck),
     )
     run_state_machine_as_test(machine, settings=settings)
-    return happened
+    return machine.happened
 
 
 def main() -> int:

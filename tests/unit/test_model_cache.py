@@ -16,6 +16,7 @@ from app.errors import HedgestreamError
 from app.model.classifier import HBPClassifier
 from app.model.scorer import Scorer
 from app.model.state import config_to_metadata
+from app.registry.record import HeadRecord
 from tests.unit.damages import TO_JSON, TO_STATE
 from tests.unit.places import Place
 from udfs.model_cache import LiveModel, ModelSource
@@ -156,15 +157,37 @@ def test_state_that_the_driver_holds_is_had_from_its_snapshot(published, live, l
     published.assert_serves(live, NEWEST)
 
 
+def go_back(published: Published, version: int) -> None:
+    """Let Redis hold what it did when a version was the newest."""
+    place, older = published.place, published.records[version]
+    place.lose()
+    data = (place.directory / older.snapshot).read_bytes()
+    place.registry.heads.restore(older, data, str(place.directory))
+
+
 def test_redis_that_went_back_is_told_and_not_followed(published, live):
-    older = published.records[1]
     assert not live.refresh(published.source())
-    published.place.lose()
-    data = (published.place.directory / older.snapshot).read_bytes()
-    published.place.registry.heads.restore(older, data, str(published.place.directory))
+    go_back(published, 1)
 
     assert live.refresh(published.source())
     published.assert_serves(live, NEWEST)
+
+
+def test_redis_that_goes_back_while_it_is_read_is_not_followed(published, live):
+    held = published.source(floor=published.records[2])
+    published.place.lose()
+    assert live.refresh(held)
+    published.restore()
+    read = live._heads.read
+
+    def read_too_late() -> HeadRecord | None:
+        go_back(published, 1)
+        return read()
+
+    live._heads.read = read_too_late
+
+    assert live.refresh(held)
+    published.assert_serves(live, 2)
 
 
 def test_damage_is_an_error_when_an_outage_is_one(published, live):

@@ -139,4 +139,13 @@ def test_any_damage_ends_in_an_error_or_in_the_newest_version(model):
 
     assert outcomes.total() == DAMAGES
     assert outcomes["error"] and outcomes["recovery"], outcomes
-    print(outcomes)
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("value", ["", "1.5", "1e3", "0x7", " 7", "-1", "inf", "nan", "seven"])
+def test_damaged_epoch_is_as_good_as_lost(place, registry, lease, value):
+    place.redis.set(place.key("epoch:q"), value)
+
+    assert publish(registry, lease).version == 1
+    assert registry.heads.read_epoch("q") == lease.epoch
+    assert registry.acquire("q").epoch == lease.epoch + 1
