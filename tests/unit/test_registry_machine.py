@@ -68,7 +68,8 @@ def test_commit_that_a_zombie_seals_is_not_learned_again(machine, then):
 def test_zombie_is_refused_by_a_redis_that_went_back_to_its_epoch(machine):
     machine.run_a_batch("q1", "commit")
     machine.check()
-    machine.overtake("q1", "commit", back=1, then="commit")
+    machine.overtake("q1", "commit", back=0, then="commit")
+    machine.redis_goes_back(1)
     machine.others_finish(0)
 
     assert newest(machine) == 1
