@@ -11,7 +11,7 @@ RUNTIME := $(VENV)/.installed-report
 TESTING := $(VENV)/.installed-test
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos lint clean
+.PHONY: help setup demo test chaos bench soak lint clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -32,6 +32,13 @@ test: $(TESTING) ## Install what is missing and run the whole suite
 chaos: $(TESTING) ## Kill runs and their Redis at random; check that nothing is lost (an hour or less)
 	$(BIN)/python -m tests.chaos
 	$(BIN)/python -m tests.chaos.registry_machine
+	$(BIN)/python -m tests.chaos.streams
+
+bench: $(TESTING) ## Measure how soon a label changes predictions (5 minutes)
+	$(BIN)/python -m tests.bench.freshness
+
+soak: $(TESTING) ## Run a stream of an hour in ten minutes; print how memory and state grow
+	$(BIN)/python -m tests.bench.soak
 
 lint: $(TESTING) ## Check style
 	$(BIN)/ruff check --line-length 100 --select $(RULES) --ignore E741 --per-file-ignores 'notebooks/*:E402,notebooks/*:E501' .

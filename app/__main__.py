@@ -11,6 +11,7 @@ import typer
 from app.console import integer, run, url_without_password
 from app.errors import InvalidParameterError, UserError
 from app.replay import replay_command
+from app.stream import stream_command
 from app.versions import history_command, rebuild_command, rollback_command
 
 cli = typer.Typer(
@@ -19,6 +20,7 @@ cli = typer.Typer(
     help="Deep models that keep learning on a stream.",
 )
 cli.command("replay")(replay_command)
+cli.command("stream")(stream_command)
 cli.command("history")(history_command)
 cli.command("rollback")(rollback_command)
 cli.command("rebuild")(rebuild_command)

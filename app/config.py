@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import InvalidParameterError
+from app.source_spec import SinkSpec, SourceSpec
 
 HEDGE_LOSSES = ("minmax", "raw")
 DTYPES = ("float32", "float64")
@@ -147,27 +148,17 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReplaySettings:
-    """What a replay is asked to do.
+class RunSettings:
+    """What every run that learns is asked to do.
 
     Parameters
     ----------
-    input : Path
-        A file, or a directory of files read in order of their names.
-    format : {"csv", "json", "parquet", "delta"}
-    label : str
-        Column of the class label; a row without one is scored and not learned.
     workdir : Path
         Holds everything the run keeps.
     features : tuple of str, optional
-        Feature columns, or the one column that holds an array of them. Every
-        column but label, id and time when None.
-    id, time : str, optional
-        Columns of the event id and the event time. Row numbers and none when None.
+        Feature columns, or the one column that holds an array of them.
     classes : tuple of str, optional
-        The labels, in class order. Taken from the input when None.
-    rows_per_batch : int
-        Rows of one micro-batch; a version is published after each.
+        The labels, in class order.
     redis_url : str, optional
         A redis-server of this machine's own when None.
     model : str
@@ -182,8 +173,10 @@ class ReplaySettings:
     keep_every : int
         Beyond those, each version that this divides keeps it; 0 for none.
     on_registry_outage : {"stale", "fail"}
-        What scorers do when Redis cannot be asked: go on with the version they
-        have, or end the run.
+        What scorers do when Redis cannot be asked: flag their rows and go on with the
+        version they have, or end the run.
+    max_staleness : float
+        Seconds that a scorer may go on without Redis before that.
     registry_patience : float
         Seconds that the driver waits for Redis to come back.
     allow_relearn : bool
@@ -197,15 +190,9 @@ class ReplaySettings:
         When a value is outside its range.
     """
 
-    input: Path
-    format: str
-    label: str
     workdir: Path
     features: tuple[str, ...] | None = None
-    id: str | None = None
-    time: str | None = None
     classes: tuple[str, ...] | None = None
-    rows_per_batch: int = 5000
     # A URL may hold a password.
     redis_url: str | None = field(default=None, repr=False)
     model: str = "default"
@@ -214,25 +201,21 @@ class ReplaySettings:
     keep_snapshots: int = 50
     keep_every: int = 100
     on_registry_outage: str = "stale"
+    max_staleness: float = 0.0
     registry_patience: float = 60.0
     allow_relearn: bool = False
     model_options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _require(self.format in FORMATS, "format", "one of " + ", ".join(FORMATS), self.format)
-        rows = self.rows_per_batch
-        _require(_is_int(rows) and rows >= 1, "rows_per_batch", "an integer of at least 1", rows)
         usable = bool(self.model) and all(c.isalnum() or c in "-_." for c in self.model)
         _require(usable, "model", "a name of letters, digits, '-', '_' and '.'", self.model)
         for name, least in (("keep_snapshots", 1), ("keep_every", 0)):
-            value = getattr(self, name)
-            _require(
-                _is_int(value) and value >= least, name, f"an integer of at least {least}", value
-            )
-        policy, patience = self.on_registry_outage, self.registry_patience
+            _require_int(self, name, least)
+        policy = self.on_registry_outage
         choices = "one of " + ", ".join(OUTAGE_POLICIES)
         _require(policy in OUTAGE_POLICIES, "on_registry_outage", choices, policy)
-        _require(_is_real(patience) and patience >= 0, "registry_patience", "at least 0", patience)
+        for name in ("max_staleness", "registry_patience"):
+            _require_seconds(self, name)
         for name in ("features", "classes"):
             value = getattr(self, name)
             sound = value is None or (len(set(value)) == len(value) and all(value))
@@ -241,3 +224,114 @@ class ReplaySettings:
         _require(enough, "classes", "at least two labels", self.classes)
         # Outside ranges are told before a session is started.
         ModelConfig(n_features=1, n_classes=2, **self.model_options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplaySettings(RunSettings):
+    """What a replay is asked to do, beside what every run is.
+
+    Features are every column but label, id and time when None; classes are taken
+    from the input when None.
+
+    Parameters
+    ----------
+    input : Path
+        A file, or a directory of files read in order of their names.
+    format : {"csv", "json", "parquet", "delta"}
+    label : str
+        Column of the class label; a row without one is scored and not learned.
+    id, time : str, optional
+        Columns of the event id and the event time. Row numbers and none when None.
+    rows_per_batch : int
+        Rows of one micro-batch; a version is published after each.
+    """
+
+    input: Path
+    format: str
+    label: str
+    id: str | None = None
+    time: str | None = None
+    rows_per_batch: int = 5000
+
+    def __post_init__(self) -> None:
+        _require(self.format in FORMATS, "format", "one of " + ", ".join(FORMATS), self.format)
+        _require_int(self, "rows_per_batch", 1)
+        super().__post_init__()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamSettings(RunSettings):
+    """What a live stream is asked to do, beside what every run is.
+
+    Features and classes are those of the model when None; a new model needs them.
+
+    Parameters
+    ----------
+    events, feedback : SourceSpec
+        Where rows to score, and where labels come from.
+    events_schema, feedback_schema : str, optional
+        Typed columns, as SQL DDL, of a source whose rows do not tell them.
+    feature_count : int, optional
+        Length of the array, when the features are one column and the model is new.
+    id : str
+        Column of the event id, in both.
+    time : str
+        Column of the event time.
+    feedback_time, label : str
+        Columns of the time a label was given, and of the label.
+    label_timeout : float
+        Seconds after its event that a label may have been given.
+    lateness : float
+        Seconds that rows of one source may be out of order.
+    max_lag : float
+        Seconds, in the rows' own time, that one source may lag behind the other before the
+        other no longer waits for it.
+    max_rows_per_batch : int
+        Of each source, in one micro-batch.
+    fail_on_data_loss : bool
+        End the run when rows of a source were gone before they were read.
+    sinks : tuple of SinkSpec
+        Where predictions go beside the work directory.
+    available_now : bool
+        Stop when what is there by now has been read.
+    """
+
+    events: SourceSpec
+    feedback: SourceSpec
+    events_schema: str | None = None
+    feedback_schema: str | None = None
+    feature_count: int | None = None
+    id: str = "event_id"
+    time: str = "event_time"
+    feedback_time: str = "feedback_time"
+    label: str = "label"
+    label_timeout: float = 3600.0
+    lateness: float = 60.0
+    max_lag: float = 3600.0
+    max_rows_per_batch: int = 10_000
+    fail_on_data_loss: bool = True
+    sinks: tuple[SinkSpec, ...] = ()
+    available_now: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("label_timeout", "lateness", "max_lag"):
+            _require_seconds(self, name)
+        _require_int(self, "max_rows_per_batch", 1)
+        if self.feature_count is not None:
+            _require_int(self, "feature_count", 1)
+        named = (self.id, self.time, *(self.features or ()))
+        _require(len(set(named)) == len(named), "features", "other columns than id and time", named)
+        _require(
+            self.events != self.feedback, "feedback", "another source than --events", self.feedback
+        )
+        super().__post_init__()
+
+
+def _require_int(settings: object, name: str, least: int) -> None:
+    value = getattr(settings, name)
+    _require(_is_int(value) and value >= least, name, f"an integer of at least {least}", value)
+
+
+def _require_seconds(settings: object, name: str) -> None:
+    value = getattr(settings, name)
+    _require(_is_real(value) and value >= 0, name, "at least 0", value)

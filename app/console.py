@@ -46,7 +46,7 @@ def run(cli: typer.Typer) -> NoReturn:
     except UserError as error:
         _fail(str(error), 2)
     except HedgestreamError as error:
-        _fail(str(error), 1)
+        _fail("; ".join([str(error), *getattr(error, "__notes__", ())]), 1)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     if code == INTERRUPTED:

@@ -74,6 +74,13 @@ class StorageError(HedgestreamError):
     """
 
 
+class DataLossError(HedgestreamError):
+    """Raised when rows of a source were gone, or may have been, before they were read.
+
+    Nothing was skipped. Bring them back, or go on without them with --no-fail-on-data-loss.
+    """
+
+
 class ModelNotFoundError(RegistryError):
     """Raised when neither Redis nor the work directory holds the model asked for."""
 

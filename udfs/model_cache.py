@@ -9,7 +9,10 @@ Spark; the next one compiles again.
 from __future__ import annotations
 
 import logging
+import math
+import time
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +51,8 @@ class ModelSource:
         The directory in which the floor's state lies should Redis not have it.
     fail_on_outage : bool
         Whether to raise, rather than to go on, when Redis cannot be asked.
+    max_staleness : float
+        Seconds since Redis was last asked that an outage may go unnoticed.
     """
 
     redis_url: str
@@ -57,6 +62,7 @@ class ModelSource:
     floor: HeadRecord
     snapshots: str
     fail_on_outage: bool
+    max_staleness: float = 0.0
 
     def __repr__(self) -> str:
         return f"ModelSource(model={self.model!r}, run={self.run!r})"
@@ -89,6 +95,7 @@ class LiveModel:
 
         self._heads = HeadStore(source.redis_url, source.model, READER_TIMEOUT_SECONDS)
         self._outage_logged = False
+        self._asked_at = -math.inf
         self._load(*source.first.value)
 
     @property
@@ -105,28 +112,35 @@ class LiveModel:
         Returns
         -------
         bool
-            Whether Redis could not tell: there may be a newer version.
+            Whether Redis could not tell for longer than ``source.max_staleness``: there
+            may be a newer version.
 
         Raises
         ------
         RegistryError, StateError
-            In an outage when ``source.fail_on_outage``.
+            In an outage that lasts too long, when ``source.fail_on_outage``.
         """
         from app.errors import RegistryError, StateError
 
+        stale = False
         try:
             self._follow()
-            self._outage_logged = stale = False
+            self._asked_at = time.monotonic()
+            self._outage_logged = False
         except (RegistryError, StateError) as error:
-            if source.fail_on_outage:
+            stale = time.monotonic() - self._asked_at > source.max_staleness
+            if stale and source.fail_on_outage:
                 raise
-            stale = True
             if not self._outage_logged:
                 logger.warning("scoring goes on with version %d or later: %s", self.version, error)
                 self._outage_logged = True
         if self._is_behind(source.floor.version, source.floor.commit):
             self._load_snapshot(source)
         return stale
+
+    def age_ms(self) -> int:
+        """Return how many milliseconds ago the version in use was published."""
+        return max(0, round((time.time() - self._published_at) * 1000))
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Return probabilities, shape (n, C), of rows of shape (n, D)."""
@@ -184,3 +198,4 @@ class LiveModel:
             scorer = _SCORERS[metadata["config"]] = Scorer(config_from_metadata(metadata))
         self._tensors = {name: tf.constant(array) for name, array in state.items()}
         self._scorer, self._record = scorer, record
+        self._published_at = datetime.fromisoformat(record.published_at).timestamp()

@@ -12,17 +12,21 @@ from pyspark.sql.functions import pandas_udf
 from udfs import model_cache
 from udfs.model_cache import ModelSource
 
-SCORE_TYPE = "prediction int, probabilities array<float>, model_version long, stale boolean"
+SCORE_TYPE = (
+    "prediction int, probabilities array<float>, model_version long, model_age_ms long, "
+    "stale boolean"
+)
 
 
 def score_udf(source: ModelSource) -> Callable[[str], Column]:
     """Return a UDF from ``features`` (array of float, length D, or null) to a struct.
 
     The struct holds ``prediction`` (int, the class index), ``probabilities``
-    (array of float, length C), ``model_version`` (long) and ``stale`` (boolean:
-    Redis could not be asked for a newer version). A row without features gives
-    a struct of nulls, so that bad rows can pass through without a filter under
-    which Spark might evaluate the UDF twice.
+    (array of float, length C), ``model_version`` (long), ``model_age_ms`` (long: how
+    long ago, in milliseconds, that version was published) and ``stale`` (boolean:
+    for longer than the run allows, Redis could not be asked for a newer version). A
+    row without features gives a struct of nulls, so that bad rows can pass through
+    without a filter under which Spark might evaluate the UDF twice.
 
     Each Arrow batch asks Redis for the version first: a row scored after a
     version was published is scored with it or a later one. So the result
@@ -46,13 +50,14 @@ def score_batch(
     given = features.notna().to_numpy()
     predictions = pd.array([None] * len(features), "Int32")
     versions = pd.array([None] * len(features), "Int64")
+    ages = pd.array([None] * len(features), "Int64")
     stales = pd.array([None] * len(features), "boolean")
     # An object array keeps None where a pandas reindex would put NaN, which is no array.
     probabilities = np.full(len(features), None, object)
     if given.any():
         proba = model.predict_proba(np.stack(features.to_numpy()[given])).astype(np.float32)
         predictions[given], versions[given] = proba.argmax(axis=1), model.version
-        stales[given] = stale
+        ages[given], stales[given] = model.age_ms(), stale
         for place, row in zip(np.flatnonzero(given), proba, strict=True):
             probabilities[place] = row
     return pd.DataFrame(
@@ -60,6 +65,7 @@ def score_batch(
             "prediction": predictions,
             "probabilities": probabilities,
             "model_version": versions,
+            "model_age_ms": ages,
             "stale": stales,
         }
     )

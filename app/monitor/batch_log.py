@@ -4,10 +4,54 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from app.durable import write_durably
+
+_SUMMED = (
+    "rows_in", "rows_scored", "rows_learned", "rows_stale", "served_errors", "prequential_errors"
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LabelCounts:
+    """What became of the labels that came apart from their events, in a batch or in several.
+
+    Attributes
+    ----------
+    received : int
+    dead : dict of str to int
+        Labels that cannot be used, by reason: of this batch, and of earlier ones.
+    pending : int
+        Labels that wait for their event, when the last batch was done.
+    delay_seconds : float
+        Sum, over the labels that met their event, of the time between the two.
+    longest_delay_seconds : float
+    """
+
+    received: int = 0
+    dead: dict[str, int] = field(default_factory=dict)
+    pending: int = 0
+    delay_seconds: float = 0.0
+    longest_delay_seconds: float = 0.0
+
+    def __add__(self, later: LabelCounts) -> LabelCounts:
+        return LabelCounts(
+            self.received + later.received,
+            added(self.dead, later.dead),
+            later.pending,
+            self.delay_seconds + later.delay_seconds,
+            max(self.longest_delay_seconds, later.longest_delay_seconds),
+        )
+
+
+def added(counts: dict[str, int], more: dict[str, int]) -> dict[str, int]:
+    """Return the sums of two counts by name, in order of the names."""
+    return {name: counts.get(name, 0) + more.get(name, 0) for name in sorted(counts | more)}
 
 
 @dataclass(frozen=True)
@@ -35,6 +79,8 @@ class BatchRecord:
         Wall time by phase: score, learn, publish.
     rows_stale : int
         Of the scored rows, those scored while Redis could not be asked for a newer version.
+    labels : LabelCounts
+        Of a live stream.
     """
 
     query: str
@@ -49,6 +95,13 @@ class BatchRecord:
     finished_at: str
     seconds: dict[str, float] = field(default_factory=dict)
     rows_stale: int = 0
+    labels: LabelCounts = field(default_factory=LabelCounts)
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> BatchRecord:
+        """Return the record that ``dataclasses.asdict`` was taken of."""
+        labels = LabelCounts(**content.get("labels", {}))
+        return cls(**content | {"labels": labels})
 
     @property
     def rows_in(self) -> int:
@@ -76,7 +129,7 @@ class BatchLog:
     def read(self) -> list[BatchRecord]:
         """Return all records, oldest first."""
         files = self.directory.glob("*/*.json")
-        records = [BatchRecord(**json.loads(path.read_bytes())) for path in files]
+        records = [BatchRecord.from_dict(json.loads(path.read_bytes())) for path in files]
         return sorted(records, key=lambda r: (r.finished_at, r.batch))
 
     def _path(self, query: str, batch: int) -> Path:
@@ -85,7 +138,10 @@ class BatchLog:
 
 @dataclass(frozen=True)
 class Totals:
-    """Sums over batches. Errors are fractions of the learned rows, None without any."""
+    """Sums over batches. Errors are fractions of the learned rows, None without any.
+
+    The mean delay is that of the labels that met their event, None without any.
+    """
 
     batches: int
     rows_in: int
@@ -99,32 +155,80 @@ class Totals:
     score_seconds: float
     learn_seconds: float
     publish_seconds: float
+    labels: LabelCounts = field(default_factory=LabelCounts)
+    mean_delay_seconds: float | None = None
 
     @classmethod
-    def of(cls, records: list[BatchRecord]) -> Totals:
-        reasons: dict[str, int] = {}
+    def of(cls, records: Iterable[BatchRecord]) -> Totals:
+        tally = Tally()
         for record in records:
-            for reason, count in record.dead_letters.items():
-                reasons[reason] = reasons.get(reason, 0) + count
-        learned = sum(r.rows_learned for r in records)
+            tally.add(record)
+        return tally.totals()
 
-        def share(errors: int) -> float | None:
-            return errors / learned if learned else None
 
-        def seconds(phase: str) -> float:
-            return round(sum(r.seconds.get(phase, 0.0) for r in records), 3)
+class Tally:
+    """Sums up batches one by one, and keeps none of them."""
 
-        return cls(
-            batches=len(records),
-            rows_in=sum(r.rows_in for r in records),
-            rows_scored=sum(r.rows_scored for r in records),
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._reasons: dict[str, int] = {}
+        self._labels = LabelCounts()
+        self._seconds: Counter[str] = Counter()
+
+    def add(self, record: BatchRecord) -> None:
+        self._counts.update({"batches": 1, **{name: getattr(record, name) for name in _SUMMED}})
+        self._reasons = added(self._reasons, record.dead_letters)
+        self._labels += record.labels
+        self._seconds.update(record.seconds)
+
+    def totals(self) -> Totals:
+        counts, labels = self._counts, self._labels
+        learned = counts["rows_learned"]
+        met = labels.received - sum(labels.dead.values()) - labels.pending
+        return Totals(
+            batches=counts["batches"],
+            rows_in=counts["rows_in"],
+            rows_scored=counts["rows_scored"],
             rows_learned=learned,
-            rows_stale=sum(r.rows_stale for r in records),
-            dead_letters=sum(reasons.values()),
-            dead_letters_by_reason=dict(sorted(reasons.items())),
-            served_error=share(sum(r.served_errors for r in records)),
-            prequential_error=share(sum(r.prequential_errors for r in records)),
-            score_seconds=seconds("score"),
-            learn_seconds=seconds("learn"),
-            publish_seconds=seconds("publish"),
+            rows_stale=counts["rows_stale"],
+            dead_letters=sum(self._reasons.values()),
+            dead_letters_by_reason=self._reasons,
+            served_error=counts["served_errors"] / learned if learned else None,
+            prequential_error=counts["prequential_errors"] / learned if learned else None,
+            score_seconds=round(self._seconds["score"], 3),
+            learn_seconds=round(self._seconds["learn"], 3),
+            publish_seconds=round(self._seconds["publish"], 3),
+            labels=labels,
+            mean_delay_seconds=labels.delay_seconds / met if met else None,
         )
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run did, and where the model stands.
+
+    Attributes
+    ----------
+    run : Totals
+        Of this run.
+    total : Totals
+        Of all runs in the work directory.
+    version : int
+    state_sha256 : str
+    seconds : float
+        Wall time of this run.
+    """
+
+    run: Totals
+    total: Totals
+    version: int
+    state_sha256: str
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self.run) | {
+            "version": self.version,
+            "state_sha256": self.state_sha256,
+            "seconds": round(self.seconds, 3),
+            "total": dataclasses.asdict(self.total),
+        }

@@ -30,7 +30,7 @@ class ConsoleListener(Listener):
     error. Use it as a context manager.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, what: str = "replay") -> None:
         self._console = console
         self._rows = self._learned = self._errors = 0
         self._progress = Progress(
@@ -44,7 +44,7 @@ class ConsoleListener(Listener):
             disable=not console.is_terminal,
         )
         self._task = self._progress.add_task(
-            "replay", total=None, rate="starting", version="-", error="-"
+            what, total=None, rate="starting", version="-", error="-"
         )
 
     def started(self, rows: int) -> None:

@@ -17,20 +17,25 @@ _ERROR_COLOR, _SERVED_COLOR, _DRIFT_COLOR = "#1f4e8c", "#9a9a9a", "#b03030"
 
 
 def summary_lines(summary: dict[str, Any]) -> list[str]:
-    """Return a replay's summary as aligned lines of text."""
-    reasons = summary["dead_letters_by_reason"]
-    why = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
+    """Return a run's summary as aligned lines of text."""
+    reasons, labels = summary["dead_letters_by_reason"], summary["labels"]
     rows = {
         "rows in": f"{summary['rows_in']:,}",
         "rows scored": f"{summary['rows_scored']:,}",
         "rows learned": f"{summary['rows_learned']:,}",
-        "dead letters": f"{summary['dead_letters']:,}" + (f"  ({why})" if why else ""),
+        "dead letters": _counted(reasons),
         "error, served": _fraction(summary["served_error"]),
         "error, prequential": _fraction(summary["prequential_error"]),
         "model version": str(summary["version"]),
         "state SHA-256": summary["state_sha256"],
         "seconds": f"{summary['seconds']:.1f}, of which {summary['learn_seconds']:.1f} learning",
     }
+    if labels["received"]:
+        delay = summary["mean_delay_seconds"]
+        mean = "-" if delay is None else f"{delay:,.1f}"
+        rows["labels in"] = f"{labels['received']:,}, of which {labels['pending']:,} wait"
+        rows["dead labels"] = _counted(labels["dead"])
+        rows["label delay"] = f"{mean} s, at most {labels['longest_delay_seconds']:,.1f} s"
     total = summary["total"]
     if total["rows_in"] != summary["rows_in"]:
         rows["rows in, all runs"] = f"{total['rows_in']:,}"
@@ -113,6 +118,11 @@ def _draw_errors(axes: Any, records: Sequence[BatchRecord], edges: np.ndarray) -
     )
     axes.set(ylabel="error", ylim=(0, None))
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _counted(reasons: dict[str, int]) -> str:
+    why = ", ".join(f"{reason} {count:,}" for reason, count in reasons.items())
+    return f"{sum(reasons.values()):,}" + (f"  ({why})" if why else "")
 
 
 def _fraction(value: float | None) -> str:

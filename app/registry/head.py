@@ -16,47 +16,15 @@ key                             type     holds
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from typing import TypeVar
-
-import redis
-from redis.backoff import NoBackoff
-from redis.exceptions import (
-    AuthenticationError,
-    ClusterDownError,
-    ConnectionError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    TimeoutError,
-    TryAgainError,
-)
-from redis.retry import Retry
-
-from app.errors import (
-    DamagedRecordError,
-    RegistryError,
-    RegistryUnavailableError,
-    VersionConflictError,
-)
+from app.errors import DamagedRecordError, VersionConflictError
+from app.registry.calls import Server
 from app.registry.record import HeadRecord
-from app.registry.url import check_redis_url, without_password
 
 KEPT_STATES = 3
 """States that Redis keeps: the current one, and two that a slow reader may still want."""
 
 LEARNER_TIMEOUT_SECONDS = 10.0
 READER_TIMEOUT_SECONDS = 2.0
-
-# Refusals that pass: a server that loads, fails over, or has no memory or disk left. The client
-# has classes for some and takes the word from their text; others, and what a script met, keep it.
-_PASSING = (ClusterDownError, OutOfMemoryError, ReadOnlyError, TryAgainError)
-_PASSING_WORDS = re.compile(
-    r"\b(OOM|READONLY|LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|MISCONF|BUSY)\b"
-)
-
-T = TypeVar("T")
 
 
 class HeadStore:
@@ -125,16 +93,9 @@ class HeadStore:
     """
 
     def __init__(self, url: str, model: str, timeout: float = LEARNER_TIMEOUT_SECONDS) -> None:
-        check_redis_url(url)
         self.model = model
-        self._shown_url = without_password(url)
-        self._redis = redis.Redis.from_url(
-            url,
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
-            # Once, for a connection that the server has closed. Every call may be repeated.
-            retry=Retry(NoBackoff(), 1),
-        )
+        self._server = Server(url, timeout)
+        self._redis, self._call = self._server.client, self._server.call
         self._publish = self._redis.register_script(self._PUBLISH)
         self._restore = self._redis.register_script(self._RESTORE)
         self._raise_epoch = self._redis.register_script(self._RAISE_EPOCH)
@@ -256,7 +217,7 @@ class HeadStore:
         return code == 1
 
     def close(self) -> None:
-        self._redis.close()
+        self._server.close()
 
     def _live_version(self) -> int:
         """Return the version that Redis is at, 0 when it does not tell."""
@@ -268,20 +229,6 @@ class HeadStore:
 
     def _key(self, suffix: str) -> str:
         return f"hbp:{{{self.model}}}:{suffix}"
-
-    def _call(self, command: Callable[[], T]) -> T:
-        try:
-            return command()
-        except AuthenticationError as error:
-            raise RegistryError(f"Redis at {self._shown_url} refused: {error}") from error
-        except (ConnectionError, TimeoutError) as error:
-            raise RegistryUnavailableError(
-                f"Redis at {self._shown_url} cannot be reached: {error}"
-            ) from error
-        except RedisError as error:
-            passes = isinstance(error, _PASSING) or _PASSING_WORDS.search(str(error))
-            kind = RegistryUnavailableError if passes else RegistryError
-            raise kind(f"Redis at {self._shown_url} refused: {error}") from error
 
 
 def _near(version: int) -> set[int]:

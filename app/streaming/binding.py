@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from app.config import ModelConfig, ReplaySettings, option_name
+from app.config import ModelConfig, RunSettings, option_name
 from app.errors import UserError
 from app.model.state import config_from_metadata, config_to_metadata
 from app.registry.registry import ModelRegistry
@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 
 RARE_LABEL_SHARE = 0.001
 """A label on a smaller share of the labelled rows, or on one row, is not taken for a class."""
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which columns of the input are neither features nor of no use."""
+
+    label: str | None = None
+    id: str | None = None
+    time: str | None = None
 
 
 @dataclass(frozen=True)
@@ -39,12 +48,22 @@ class BoundModel:
 
 
 def bind_model(
-    settings: ReplaySettings,
+    settings: RunSettings,
     layout: InputTable,
+    roles: Roles,
     registry: ModelRegistry,
-    warn: Callable[[str], None],
+    classes_of_input: Callable[[], tuple[str, ...]],
 ) -> BoundModel:
     """Return the registry's model if it fits the input, or create one for the input.
+
+    Parameters
+    ----------
+    settings : RunSettings
+    layout : InputTable
+    roles : Roles
+    registry : ModelRegistry
+    classes_of_input : callable
+        Gives the classes of a new model when the settings do not.
 
     Raises
     ------
@@ -58,13 +77,13 @@ def bind_model(
         state, metadata = registry.load(head)
         config, fixed = config_from_metadata(metadata), contract_from_metadata(metadata)
         _check_fit(settings, layout, config, fixed)
-        contract = _contract(settings, layout, config.n_features, fixed["classes"])
+        contract = _contract(roles, layout, config.n_features, fixed["classes"])
         classifier = HBPClassifier.from_config(config)
         classifier.set_state(state)
         return BoundModel(classifier, contract, metadata)
 
-    classes = settings.classes or _find_classes(settings, layout, warn)
-    contract = _contract(settings, layout, layout.n_features, classes)
+    classes = settings.classes or classes_of_input()
+    contract = _contract(roles, layout, layout.n_features, classes)
     config = ModelConfig(
         n_features=layout.n_features, n_classes=len(classes), **settings.model_options
     )
@@ -75,23 +94,21 @@ def bind_model(
 
 
 def _contract(
-    settings: ReplaySettings, layout: InputTable, n_features: int, classes: tuple[str, ...]
+    roles: Roles, layout: InputTable, n_features: int, classes: tuple[str, ...]
 ) -> Contract:
     return Contract(
         columns=layout.columns,
         features=layout.features,
         n_features=n_features,
         classes=classes,
-        label=settings.label,
-        id=settings.id,
-        time=settings.time,
+        label=roles.label,
+        id=roles.id,
+        time=roles.time,
         is_array=layout.is_array,
     )
 
 
-def _check_fit(
-    settings: ReplaySettings, layout: InputTable, config: ModelConfig, fixed: dict
-) -> None:
+def _check_fit(settings: RunSettings, layout: InputTable, config: ModelConfig, fixed: dict) -> None:
     where = f"model {settings.model!r} of {settings.workdir}"
     for name, value in settings.model_options.items():
         had = getattr(config, name)
@@ -109,16 +126,20 @@ def _check_fit(
         )
 
 
-def _find_classes(
-    settings: ReplaySettings, layout: InputTable, warn: Callable[[str], None]
-) -> tuple[str, ...]:
-    """Count the labels of the whole input and return those that are common enough."""
-    counts = count_labels(layout, settings.label)
+def find_classes(layout: InputTable, label: str, warn: Callable[[str], None]) -> tuple[str, ...]:
+    """Count the labels of the whole input and return those that are common enough.
+
+    Raises
+    ------
+    UserError
+        When there are fewer than two.
+    """
+    counts = count_labels(layout, label)
     total = sum(counts.values())
     classes = [name for name, n in counts.items() if n > 1 and n >= RARE_LABEL_SHARE * total]
     if len(classes) < 2:
         raise UserError(
-            f"--label: column '{settings.label}' holds {len(classes)} label on more than a row "
+            f"--label: column '{label}' holds {len(classes)} label on more than a row "
             f"in a thousand ({', '.join(sorted(classes)) or 'none'}); at least 2 are needed"
         )
     classes.sort(key=_label_order)

@@ -107,9 +107,3 @@ def _is_empty_parquet(path: str, beginning: bytes) -> bool:
     except (OSError, pa.ArrowException):
         # Text that begins like Parquet, or a damaged file: either has bytes to know it by.
         return False
-
-
-def query_of(checkpoint: Path) -> str | None:
-    """Return the id of the query that a checkpoint belongs to, or None before its first start."""
-    metadata = checkpoint / "metadata"
-    return json.loads(metadata.read_bytes())["id"] if metadata.exists() else None

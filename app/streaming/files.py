@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import Iterator, Sequence
-from typing import BinaryIO
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import BinaryIO, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,6 +28,18 @@ MAX_LINE_BYTES = 16 * 1024 * 1024
 Position = dict[str, int]
 
 START: Position = {"file": 0, "unit": 0, "row": 0, "ended": 0}
+
+
+class FileRows(Protocol):
+    """The rows of one open file. What a unit is, bytes or rows, is the file's own affair."""
+
+    def read(self, unit: int, n: int) -> tuple[pa.Table, int]:
+        """Return at most ``n`` rows from ``unit`` on, and the unit after them."""
+
+    def ended(self) -> bool:
+        """Tell whether the last read reached the end of the file."""
+
+    def close(self) -> None: ...
 
 
 class TextLines:
@@ -113,6 +125,22 @@ class ParquetRows:
                     yield batch.slice(skipped)
 
 
+def open_input(path: str, file_format: str, columns: Sequence[str]) -> FileRows:
+    """Open a file that must be of the format, and have the columns if it is Parquet.
+
+    Raises
+    ------
+    UserError
+        When it is not, or is gone.
+    """
+    try:
+        if file_format in TEXT_FORMATS:
+            return TextLines(path, has_header=file_format == "csv")
+        return ParquetRows(path, columns)
+    except (OSError, pa.ArrowInvalid, KeyError) as error:
+        raise UserError(f"--input: {path} cannot be read: {error}") from error
+
+
 class FileSequence:
     """Files read one after the other.
 
@@ -123,13 +151,24 @@ class FileSequence:
     file_format : {"csv", "json", "parquet"}
     columns : sequence of str
         Of Parquet files, the columns to read.
+    open_file : callable, optional
+        Opens a file in its turn; :func:`open_input` unless given.
     """
 
-    def __init__(self, files: Sequence[str], file_format: str, columns: Sequence[str]) -> None:
+    def __init__(
+        self,
+        files: Sequence[str],
+        file_format: str,
+        columns: Sequence[str],
+        open_file: Callable[[str], FileRows] | None = None,
+    ) -> None:
         self._files = list(files)
-        self._format = file_format
-        self._columns = columns
-        self._open: tuple[int, TextLines | ParquetRows] | None = None
+        self._open_file = open_file or (lambda path: open_input(path, file_format, columns))
+        self._open: tuple[int, FileRows] | None = None
+
+    def extend(self, files: Iterable[str]) -> None:
+        """Add files after those that there are."""
+        self._files.extend(files)
 
     def read(self, start: Position, n: int) -> tuple[pa.Table, Position]:
         """Return at most ``n`` rows from ``start`` on, numbered, and the position after them.
@@ -165,19 +204,10 @@ class FileSequence:
     def _is_gone(self, index: int) -> bool:
         return not os.path.exists(self._files[index])
 
-    def _reader(self, index: int) -> TextLines | ParquetRows:
+    def _reader(self, index: int) -> FileRows:
         if self._open is None or self._open[0] != index:
             self.close()
-            path = self._files[index]
-            try:
-                reader = (
-                    TextLines(path, has_header=self._format == "csv")
-                    if self._format in TEXT_FORMATS
-                    else ParquetRows(path, self._columns)
-                )
-            except (OSError, pa.ArrowInvalid, KeyError) as error:
-                raise UserError(f"--input: {path} cannot be read: {error}") from error
-            self._open = index, reader
+            self._open = index, self._open_file(self._files[index])
         return self._open[1]
 
     def close(self) -> None:

@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +16,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from app.config import ReplaySettings
 from app.durable import write_durably
 from app.errors import UserError
+from app.streaming.delta_log import open_table, snapshot_files
 from app.streaming.files import (
     SEQUENCE_COLUMN,
     START,
@@ -75,10 +75,10 @@ def read_layout(settings: ReplaySettings) -> InputTable:
     file_format = "parquet" if settings.format == "delta" else settings.format
     files = _delta_files(settings.input) if settings.format == "delta" else _files(settings.input)
     if file_format == "parquet":
-        arrow = _parquet_schema(files)
-        columns, schema = tuple(arrow.names), _spark_schema(arrow)
+        arrow = parquet_schema(files)
+        columns, schema = tuple(arrow.names), spark_schema(arrow)
     else:
-        columns = _csv_columns(files) if file_format == "csv" else _json_columns(files)
+        columns = _csv_columns(files) if file_format == "csv" else json_columns(files)
         schema = T.StructType([T.StructField(TEXT_COLUMN, T.StringType())])
     _check_named_columns(settings, columns)
     rest = (settings.label, settings.id, settings.time)
@@ -171,47 +171,14 @@ def _files(path: Path) -> list[str]:
 
 
 def _delta_files(path: Path) -> list[str]:
-    try:
-        from deltalake import DeltaTable
-        from deltalake.exceptions import DeltaError
-    except ImportError as error:
-        raise UserError(
-            "--format delta needs the package deltalake: pip install 'hedgestream[delta]'"
-        ) from error
-    try:
-        table = DeltaTable(path)
-        features = set(table.protocol().reader_features or ())
-        if table.metadata().partition_columns or features & {"deletionVectors", "columnMapping"}:
-            raise UserError(
-                f"--input: Delta table {path} is partitioned or uses deletion vectors or column "
-                "mapping; write it to a plain append-only table first"
-            )
-        added = pa.table(table.get_add_actions(flatten=True))
-    except DeltaError as error:
-        raise UserError(f"--input: {path} is not a Delta table: {error}") from error
-    if not len(added):
+    files = snapshot_files(open_table(path, "--input"), path)
+    if not files:
         raise UserError(f"--input: Delta table {path} holds no rows")
-    # Commits may share a millisecond, and clocks may go back: the log's order comes first.
-    committed = _delta_commit_order(path)
-    files = sorted(
-        zip(added["path"].to_pylist(), added["modification_time"].to_pylist(), strict=True),
-        key=lambda file: (committed.get(file[0], -1), file[1], file[0]),
-    )
-    return [str((path / name).resolve()) for name, _ in files]
-
-
-def _delta_commit_order(path: Path) -> dict[str, int]:
-    """Return each file's place in the commits that the log still holds."""
-    order: dict[str, int] = {}
-    for commit in sorted((path / "_delta_log").glob("*.json")):
-        for action in map(json_object, commit.read_text().splitlines()):
-            if "add" in action:
-                order[unquote(action["add"]["path"])] = len(order)
-    return order
+    return [str((path / name).resolve()) for name in files]
 
 
 def _csv_columns(files: list[str]) -> tuple[str, ...]:
-    headers = [_csv_header(path) for path in files]
+    headers = [csv_header(path) for path in files]
     for path, header in zip(files, headers, strict=True):
         if header != headers[0]:
             raise UserError(
@@ -221,7 +188,7 @@ def _csv_columns(files: list[str]) -> tuple[str, ...]:
     return headers[0]
 
 
-def _csv_header(path: str) -> tuple[str, ...]:
+def csv_header(path: str) -> tuple[str, ...]:
     line = _first_bytes(path).split(b"\n", 1)[0]
     try:
         text = line.decode("utf-8-sig").strip()
@@ -238,7 +205,7 @@ def _csv_header(path: str) -> tuple[str, ...]:
     return names
 
 
-def _json_columns(files: list[str]) -> tuple[str, ...]:
+def json_columns(files: list[str]) -> tuple[str, ...]:
     rows, _ = FileSequence(files[:1], "json", ()).read(START, _SAMPLE_ROWS)
     objects = [json_object(line) for line in rows.to_pydict().get(TEXT_COLUMN, [])]
     columns = tuple(dict.fromkeys(name for row in objects for name in row))
@@ -247,7 +214,7 @@ def _json_columns(files: list[str]) -> tuple[str, ...]:
     return columns
 
 
-def _parquet_schema(files: list[str]) -> pa.Schema:
+def parquet_schema(files: list[str]) -> pa.Schema:
     schemas = []
     for path in files:
         try:
@@ -259,7 +226,7 @@ def _parquet_schema(files: list[str]) -> pa.Schema:
     return schemas[0]
 
 
-def _spark_schema(arrow: pa.Schema) -> T.StructType:
+def spark_schema(arrow: pa.Schema) -> T.StructType:
     """Return the schema that Spark reads; the types it has not are widened to ones it has."""
     fields = [field.with_type(_WIDENED.get(field.type, field.type)) for field in arrow]
     try:

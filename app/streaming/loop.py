@@ -22,6 +22,7 @@ from app.registry.races import until_won
 from app.registry.record import HeadRecord
 from app.registry.registry import Lease, ModelRegistry
 from app.streaming.labelled import LabelledRows
+from app.streaming.live_outputs import LiveOutputs
 from app.streaming.outputs import Outputs
 from app.streaming.schema import DIVERGED
 
@@ -54,12 +55,12 @@ _WRITTEN = {"predictions": Step.PREDICTIONS_WRITTEN, "dead_letters": Step.DEAD_L
 class MicroBatchLoop:
     """The function that Spark calls with each micro-batch of validated rows.
 
-    Its input is that of :func:`app.streaming.schema.validate`.
+    Its input is what its outputs take: validated rows, or those of a live stream.
 
     Parameters
     ----------
     registry : ModelRegistry
-    outputs : Outputs
+    outputs : Outputs or LiveOutputs
     log : BatchLog
     metadata : mapping of str to str
         Goes with every state: model settings and contract.
@@ -81,13 +82,17 @@ class MicroBatchLoop:
     ----------
     failure : Exception or None
         What made the last call raise. Spark wraps it in an error of its own.
+    batch : int or None
+        The last batch that was begun.
+    version : int or None
+        The version that it was begun with.
     """
 
     def __init__(
         self,
         *,
         registry: ModelRegistry,
-        outputs: Outputs,
+        outputs: Outputs | LiveOutputs,
         log: BatchLog,
         metadata: Mapping[str, str],
         classifier: HBPClassifier,
@@ -98,6 +103,8 @@ class MicroBatchLoop:
         before_scoring: Callable[[], None] = lambda: None,
     ) -> None:
         self.failure: Exception | None = None
+        self.batch: int | None = None
+        self.version: int | None = None
         self._registry = registry
         self._outputs = outputs
         self._log = log
@@ -113,6 +120,7 @@ class MicroBatchLoop:
         self._lease: Lease | None = None
 
     def __call__(self, df: DataFrame, batch: int) -> None:
+        self.batch = batch
         try:
             self._process(df, batch)
         except Exception as error:
@@ -167,6 +175,7 @@ class MicroBatchLoop:
         lease = self._patiently(lambda: self._lease_on(query))
         self._fence(lease)
         base = self._take_over(self._patiently(lambda: self._registry.current(self._base)))
+        self.version = base.version
         self._reached(Step.FENCED)
         if base.has_learned(query, batch):
             df.write.format("noop").mode("overwrite").save()
@@ -196,6 +205,7 @@ class MicroBatchLoop:
             alpha=self._classifier.alpha.tolist(),
             finished_at=_now(),
             seconds={"score": time.perf_counter() - started},
+            labels=scored.labels,
         )
         labelled = scored.labelled
         if len(labelled):
@@ -240,7 +250,7 @@ class MicroBatchLoop:
     def _recorded(self, query: str, batch: int) -> BatchRecord | None:
         """Return the record of a batch that was learned, as its version tells it."""
         learned = self._registry.chain.find(query, batch)
-        return None if learned is None else BatchRecord(**learned.origin["record"])
+        return None if learned is None else BatchRecord.from_dict(learned.origin["record"])
 
     def _learn(
         self, df: DataFrame, labelled: LabelledRows, lease: Lease, record: BatchRecord

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql import types as T
 
+from app.monitor.batch_log import LabelCounts
 from app.registry.record import HeadRecord
 from app.streaming.duplicates import SeenIds
 from app.streaming.labelled import COLLECTED_COLUMNS, ORDER, ORDER_COLUMNS, LabelledRows
+from app.streaming.predictions import class_labels, predicted
 from app.streaming.schema import DIVERGED, RAW_COLUMN, Contract, mark_duplicates, raw_as_json
 from app.streaming.sinks import WriteOnceParquet
 
@@ -32,14 +33,16 @@ class ScoredBatch:
     rows_stale : int
         Of those, predicted while Redis could not be asked for a newer version.
     dead_letters : dict of str to int
-        Rows by reason.
+        Rows by reason; of events, when labels come apart from them.
     labelled : LabelledRows
+    labels : LabelCounts
     """
 
     rows: int
     rows_stale: int
     dead_letters: dict[str, int]
     labelled: LabelledRows
+    labels: LabelCounts = field(default_factory=LabelCounts)
 
 
 class Outputs:
@@ -113,7 +116,12 @@ class Outputs:
         rows = rows.persist()
         try:
             if not retried:
-                self._predictions.write(self._predicted(rows, batch), query, batch, before_rename)
+                self._predictions.write(
+                    predicted(rows.filter("reason IS NULL"), self._contract, batch),
+                    query,
+                    batch,
+                    before_rename,
+                )
             reached("predictions")
             table = (
                 rows.filter("reason IS NOT NULL OR label_index IS NOT NULL")
@@ -166,28 +174,11 @@ class Outputs:
 
     def _with_kept_predictions(self, rows: DataFrame, query: str, batch: int) -> DataFrame:
         """Return rows with what an earlier try of this batch predicted and wrote."""
-        number = F.array_position(self._class_labels(), F.col("prediction")) - 1
+        number = F.array_position(class_labels(self._contract), F.col("prediction")) - 1
         kept = self._predictions.read(rows.sparkSession, query, batch).select(
             "event_id", F.struct(number.cast("int").alias("prediction")).alias("served")
         )
         return rows.join(kept, "event_id", "left")
-
-    def _predicted(self, rows: DataFrame, batch: int) -> DataFrame:
-        # `get`, unlike `element_at`, is null for the rows that were not scored.
-        label = F.get(self._class_labels(), F.col("served.prediction"))
-        return rows.filter("reason IS NULL").select(
-            "event_id",
-            "event_time",
-            label.alias("prediction"),
-            "served.probabilities",
-            "served.model_version",
-            "served.stale",
-            F.lit(batch).cast("long").alias("batch_id"),
-        )
-
-    def _class_labels(self) -> Column:
-        contract = self._contract
-        return F.array(*map(F.lit, contract.classes)).cast(T.ArrayType(contract.label_type))
 
 
 def _rejected(rows: DataFrame, batch: int) -> DataFrame:

@@ -49,13 +49,13 @@ class ReplaySource(DataSource):
     def simpleStreamReader(self, schema: StructType) -> ReplayStreamReader:
         return ReplayStreamReader(self._rows(schema), int(self.options["rows_per_batch"]))
 
-    def _rows(self, schema: StructType) -> _Rows:
+    def _rows(self, schema: StructType) -> ArrowRows:
         files = json.loads(self.options["files"])
         sequence = FileSequence(files, self.options["format"], schema.fieldNames()[1:])
-        return _Rows(sequence, to_arrow_schema(schema, timezone="UTC"))
+        return ArrowRows(sequence, to_arrow_schema(schema, timezone="UTC"))
 
 
-class _Rows:
+class ArrowRows:
     """Rows of the files as Arrow batches in the types that Spark expects."""
 
     def __init__(self, sequence: FileSequence, schema: pa.Schema) -> None:
@@ -63,9 +63,10 @@ class _Rows:
         self._schema = schema
 
     def read(self, start: Position, n: int) -> tuple[list[pa.RecordBatch], Position]:
+        """Return at most ``n`` rows from ``start`` on, and the position after them."""
         table, end = self._sequence.read(start, n)
         if end["row"] == start["row"]:
-            return [], start
+            return [], end
         table = table.cast(self._schema).combine_chunks()
         return table.to_batches(max_chunksize=_ROWS_PER_ARROW_BATCH), end
 
@@ -73,7 +74,7 @@ class _Rows:
 class ReplayStreamReader(SimpleDataSourceStreamReader, SupportsTriggerAvailableNow):
     """Hands out batches of ``rows_per_batch`` rows until the files are read."""
 
-    def __init__(self, rows: _Rows, rows_per_batch: int) -> None:
+    def __init__(self, rows: ArrowRows, rows_per_batch: int) -> None:
         self._rows = rows
         self._rows_per_batch = rows_per_batch
 
@@ -86,7 +87,7 @@ class ReplayStreamReader(SimpleDataSourceStreamReader, SupportsTriggerAvailableN
     def read(self, start: Position) -> tuple[Iterator[pa.RecordBatch], Position]:
         batches, end = self._rows.read(start, self._rows_per_batch)
         # A list's iterator: Spark copies it.
-        return iter(batches), end
+        return iter(batches), end if batches else start
 
     def readBetweenOffsets(self, start: Position, end: Position) -> Iterator[pa.RecordBatch]:
         return iter(self._rows.read(start, end["row"] - start["row"])[0])

@@ -44,7 +44,7 @@ REASONS = (
 A diverged row was scored, and could not be learned."""
 
 RAW_COLUMN = "raw"
-_CORRUPT = "_corrupt_line"
+CORRUPT_COLUMN = "_corrupt_line"
 _CSV_QUOTES = {"quote": '"', "escape": '"'}
 _KEEP_NULLS = {"ignoreNullFields": "false"}
 _YEAR_1, _YEAR_9999 = -62_135_596_800, 253_402_300_799
@@ -119,15 +119,15 @@ def parse(
     """
     sequence = F.col(SEQUENCE_COLUMN)
     if file_format == "parquet":
-        raw = F.struct(*(_quoted(name) for name in columns))
+        raw = F.struct(*(quoted(name) for name in columns))
         return df.select(
-            sequence, raw.alias(RAW_COLUMN), F.lit(None).cast("string").alias(_CORRUPT)
+            sequence, raw.alias(RAW_COLUMN), F.lit(None).cast("string").alias(CORRUPT_COLUMN)
         )
     fields = [
         T.StructField(name, T.ArrayType(T.StringType()) if name == array else T.StringType())
         for name in columns
     ]
-    corrupt = _CORRUPT
+    corrupt = CORRUPT_COLUMN
     while corrupt in columns:
         corrupt = "_" + corrupt
     schema = T.StructType([*fields, T.StructField(corrupt, T.StringType())])
@@ -139,7 +139,9 @@ def parse(
         parsed = F.from_json(TEXT_COLUMN, schema, options)
     parsed = df.select(sequence, parsed.alias("parsed"))
     raw = F.struct(*(F.col("parsed")[name].alias(name) for name in columns))
-    return parsed.select(sequence, raw.alias(RAW_COLUMN), F.col("parsed")[corrupt].alias(_CORRUPT))
+    return parsed.select(
+        sequence, raw.alias(RAW_COLUMN), F.col("parsed")[corrupt].alias(CORRUPT_COLUMN)
+    )
 
 
 def validate(parsed: DataFrame, contract: Contract, file_format: str) -> DataFrame:
@@ -159,19 +161,19 @@ def validate(parsed: DataFrame, contract: Contract, file_format: str) -> DataFra
         (the input row as JSON, null in a good row), ``raw`` (struct, the input row).
     """
     raw = F.col(RAW_COLUMN)
-    corrupt = F.col(_CORRUPT)
-    label = _label(parsed, contract.label) if contract.label else F.lit(None)
-    time_text = _text(raw[contract.time]) if contract.time else F.lit(None)
+    corrupt = F.col(CORRUPT_COLUMN)
+    label = as_label(parsed, contract.label) if contract.label else F.lit(None)
+    time_text = as_text(raw[contract.time]) if contract.time else F.lit(None)
     is_text = file_format != "parquet"
     read = parsed.select(
         SEQUENCE_COLUMN,
         RAW_COLUMN,
-        _CORRUPT,
-        (_text(raw[contract.id]) if contract.id else _text(F.col(SEQUENCE_COLUMN))).alias(
+        CORRUPT_COLUMN,
+        (as_text(raw[contract.id]) if contract.id else as_text(F.col(SEQUENCE_COLUMN))).alias(
             "event_id"
         ),
         time_text.cast("string").alias("time_text"),
-        _time(parsed, contract.time).alias("event_time"),
+        as_time(parsed, contract.time).alias("event_time"),
         _values(parsed, contract, is_text).alias("values"),
         label.cast("string").alias("label"),
     ).withColumn("features", F.col("values").try_cast("array<double>").try_cast("array<float>"))
@@ -189,14 +191,11 @@ def validate(parsed: DataFrame, contract: Contract, file_format: str) -> DataFra
     if contract.time:
         reason = reason.when(F.col("time_text").isNull(), NULL_TIME)
         reason = reason.when(F.col("event_time").isNull(), UNPARSABLE)
-    class_number = F.array_position(F.array(*map(F.lit, contract.classes)), F.col("label"))
-    reason = reason.when(class_number == 0, UNKNOWN_LABEL)
+    number = class_number(F.col("label"), contract.classes)
+    reason = reason.when(number == 0, UNKNOWN_LABEL)
 
-    original = F.when(corrupt.isNotNull(), F.to_json(F.struct(corrupt.alias(_CORRUPT)))).otherwise(
-        raw_as_json()
-    )
     return read.select(
-        "*", reason.alias("reason"), (class_number - 1).cast("int").alias("label_index")
+        "*", reason.alias("reason"), (number - 1).cast("int").alias("label_index")
     ).select(
         SEQUENCE_COLUMN,
         "event_id",
@@ -204,7 +203,7 @@ def validate(parsed: DataFrame, contract: Contract, file_format: str) -> DataFra
         F.when(F.col("reason").isNull(), F.col("features")).alias("features"),
         "label_index",
         "reason",
-        F.when(F.col("reason").isNotNull(), original).alias("row"),
+        F.when(F.col("reason").isNotNull(), original_as_json()).alias("row"),
         # Of good rows too: they may still turn out to be duplicates, or diverge.
         RAW_COLUMN,
     )
@@ -214,6 +213,18 @@ def parse_and_validate(df: DataFrame, contract: Contract, file_format: str) -> D
     """Do :func:`parse`, then :func:`validate`."""
     array = contract.features[0] if contract.is_array else None
     return validate(parse(df, file_format, contract.columns, array), contract, file_format)
+
+
+def class_number(label: Column, classes: tuple[str, ...]) -> Column:
+    """Return a canonical label's place among the classes from 1 on, 0 when it is none of them."""
+    return F.array_position(F.array(*map(F.lit, classes)), label)
+
+
+def original_as_json() -> Column:
+    """Return the input row as JSON, or the text that could not be parsed."""
+    corrupt = F.col(CORRUPT_COLUMN)
+    as_json = F.to_json(F.struct(corrupt.alias(CORRUPT_COLUMN)))
+    return F.when(corrupt.isNotNull(), as_json).otherwise(raw_as_json())
 
 
 def raw_as_json() -> Column:
@@ -253,11 +264,12 @@ def _values(parsed: DataFrame, contract: Contract, is_text: bool) -> Column:
         return F.transform(array, _unquoted) if is_text else array
     written = any(isinstance(_type_of(parsed, f), T.StringType) for f in contract.features)
     if written:
-        return F.array(*(_text(raw[name]) for name in contract.features))
+        return F.array(*(as_text(raw[name]) for name in contract.features))
     return F.array(*(raw[name].cast("double") for name in contract.features))
 
 
-def _label(parsed: DataFrame, name: str) -> Column:
+def as_label(parsed: DataFrame, name: str) -> Column:
+    """Return a label in canonical form, null when there is none."""
     label = F.col(RAW_COLUMN)[name]
     if isinstance(_type_of(parsed, name), (T.FloatType, T.DoubleType)):
         # How a missing label looks in a column of numbers.
@@ -265,14 +277,14 @@ def _label(parsed: DataFrame, name: str) -> Column:
     return canonical_label(label)
 
 
-def _time(parsed: DataFrame, name: str | None) -> Column:
+def as_time(parsed: DataFrame, name: str | None) -> Column:
     """Return an event time: a typed timestamp, ISO 8601 text, or seconds since 1970."""
     if name is None:
         return F.lit(None).cast("timestamp")
     column = F.col(RAW_COLUMN)[name]
     if isinstance(_type_of(parsed, name), (T.TimestampType, T.TimestampNTZType, T.DateType)):
         return column.cast("timestamp")
-    text = _text(column)
+    text = as_text(column)
     # Without the date a time of day would be read as of today.
     iso = F.when(text.rlike(r"^\d{4}-\d\d-\d\d"), text.try_cast("timestamp"))
     seconds = text.try_cast("double")
@@ -284,7 +296,7 @@ def _type_of(parsed: DataFrame, name: str) -> T.DataType:
     return parsed.schema[RAW_COLUMN].dataType[name].dataType
 
 
-def _text(column: Column) -> Column:
+def as_text(column: Column) -> Column:
     """Return a value as trimmed text, null when empty."""
     return F.nullif(F.trim(_unquoted(column.cast("string"))), F.lit(""))
 
@@ -294,7 +306,7 @@ def _unquoted(text: Column) -> Column:
     return F.btrim(text.cast("string"), F.lit('"'))
 
 
-def _quoted(name: str) -> Column:
+def quoted(name: str) -> Column:
     return F.col("`" + name.replace("`", "``") + "`")
 
 

@@ -7,14 +7,16 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from py4j.java_gateway import JavaGateway
 from pyspark import SparkConf, SparkContext
+from pyspark.errors import PySparkRuntimeError
 from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
-from app.errors import JavaMissingError
+from app.errors import JavaMissingError, UserError
 
 MINIMUM_JAVA = 17
 
@@ -40,15 +42,35 @@ _LOCAL = {
 # The JVM does little here, and only its first compiler tier pays off within a short run.
 _LOCAL_JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
+# What connectors ask for and pyspark brings: 50 MB that need not be fetched a second time.
+_BROUGHT_BY_PYSPARK = (
+    "org.apache.hadoop:hadoop-client-api",
+    "org.apache.hadoop:hadoop-client-runtime",
+    "org.scala-lang.modules:scala-parallel-collections_2.13",
+    "org.slf4j:slf4j-api",
+    "org.xerial.snappy:snappy-java",
+    "at.yawk.lz4:lz4-java",
+    "com.google.code.findbugs:jsr305",
+)
+
 _LOG4J = Path(__file__).resolve().parents[2] / "spark-conf" / "log4j2.properties"
 
 
-def spark_session(app_name: str, *, on_launched: Callable[[], None] = lambda: None) -> SparkSession:
+def spark_session(
+    app_name: str,
+    *,
+    packages: Sequence[str] = (),
+    on_launched: Callable[[], None] = lambda: None,
+) -> SparkSession:
     """Return the active session, or a new one: local on all cores unless configured otherwise.
 
     Parameters
     ----------
     app_name : str
+    packages : sequence of str
+        Maven coordinates of what the JVM needs beyond pyspark. They count only when
+        the JVM is launched here: a session that is active already, or that
+        spark-submit is setting up, keeps what it has.
     on_launched : callable
         Called once the JVM runs: from then on this process starts no other, and
         may play with its standard error.
@@ -57,6 +79,8 @@ def spark_session(app_name: str, *, on_launched: Callable[[], None] = lambda: No
     ------
     JavaMissingError
         When there is no session yet and no Java to start one with.
+    UserError
+        When the packages cannot be fetched.
     """
     if SparkContext._active_spark_context is not None:
         # Not getActiveSession, which another thread's session is not.
@@ -73,12 +97,34 @@ def spark_session(app_name: str, *, on_launched: Callable[[], None] = lambda: No
             if _LOG4J.exists():
                 java_options += f" -Dlog4j2.configurationFile={_LOG4J.as_uri()}"
             conf.set("spark.driver.extraJavaOptions", java_options)
-            gateway = launch_gateway(conf)
+            gateway = _launch(conf, packages)
         on_launched()
         session = SparkSession(SparkContext(conf=conf, gateway=gateway))
+        if packages:
+            _take_jars_off_path()
     for key, value in _REQUIRED.items():
         session.conf.set(key, value)
     return session
+
+
+def _launch(conf: SparkConf, packages: Sequence[str]) -> JavaGateway:
+    if not packages:
+        return launch_gateway(conf)
+    conf.set("spark.jars.packages", ",".join(packages))
+    conf.set("spark.jars.excludes", ",".join(_BROUGHT_BY_PYSPARK))
+    try:
+        return launch_gateway(conf)
+    except PySparkRuntimeError as error:
+        raise UserError(
+            f"Spark did not start with {', '.join(packages)}; what it printed says why. Packages "
+            "are fetched once, from Maven Central: without a way to it, have spark-submit start "
+            "this application with --jars"
+        ) from error
+
+
+def _take_jars_off_path() -> None:
+    """Undo that Spark has Python look for modules in jars: every import would be slower."""
+    sys.path[:] = [path for path in sys.path if not path.endswith(".jar")]
 
 
 def require_java() -> None:

@@ -7,6 +7,7 @@ passed over: it becomes a dead letter when its turn comes.
 from __future__ import annotations
 
 import csv
+import io
 import json
 from typing import Any
 
@@ -26,3 +27,10 @@ def json_object(line: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def csv_line(cells: list[str]) -> str:
+    """Return cells as a line, quoted where they must be."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(cells)
+    return text.getvalue()

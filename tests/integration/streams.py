@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from app.config import ReplaySettings
-from app.streaming.replay import ReplaySummary, replay
+from app.monitor.batch_log import RunSummary
+from app.streaming.replay import replay
 
 N_FEATURES = 4
 FEATURES = tuple(f"x{i}" for i in range(N_FEATURES))
@@ -49,7 +50,7 @@ def small_settings(path: Path, workdir: Path, **changes: Any) -> ReplaySettings:
     return ReplaySettings(**(options | changes))
 
 
-def small_replay(path: Path, workdir: Path, **changes: Any) -> ReplaySummary:
+def small_replay(path: Path, workdir: Path, **changes: Any) -> RunSummary:
     return replay(small_settings(path, workdir, **changes))
 
 

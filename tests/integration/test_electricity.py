@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from app.config import ReplaySettings
-from app.streaming.replay import ReplaySummary, replay
+from app.monitor.batch_log import RunSummary
+from app.streaming.replay import replay
 
 ELECTRICITY = Path(__file__).resolve().parents[3] / "shared" / "data" / "electricity.csv"
 ROWS = 45_312
@@ -17,18 +18,18 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def replay_electricity(workdir: Path, **changes: int) -> ReplaySummary:
+def replay_electricity(workdir: Path, **changes: int) -> RunSummary:
     return replay(
         ReplaySettings(input=ELECTRICITY, format="csv", label="class", workdir=workdir, **changes)
     )
 
 
 @pytest.fixture(scope="module")
-def by_default(tmp_path_factory: pytest.TempPathFactory) -> ReplaySummary:
+def by_default(tmp_path_factory: pytest.TempPathFactory) -> RunSummary:
     return replay_electricity(tmp_path_factory.mktemp("electricity"))
 
 
-def test_every_row_is_learned_and_the_error_is_that_of_a_learner(by_default: ReplaySummary):
+def test_every_row_is_learned_and_the_error_is_that_of_a_learner(by_default: RunSummary):
     run = by_default.run
     assert (run.rows_in, run.rows_scored, run.rows_learned) == (ROWS, ROWS, ROWS)
     assert run.prequential_error <= 0.120

@@ -11,12 +11,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # From the top down: a module may import its own layer and those below it.
 LAYERS = [
-    ["app.__main__", "app.replay", "app.versions", "app.console"],
+    ["app.__main__", "app.replay", "app.stream", "app.versions", "app.options", "app.console"],
     ["app.streaming"],
     ["udfs"],
     ["app.registry"],
     ["app.model"],
-    ["app.config", "app.errors", "app.durable"],
+    ["app.config", "app.source_spec", "app.errors", "app.durable"],
 ]
 # Beside the layers: what these may import of the project, and who may import them.
 BESIDE = {
@@ -24,7 +24,14 @@ BESIDE = {
     "app.synthetic": set(),
 }
 USERS = {
-    "app.monitor": {"app.__main__", "app.replay", "app.versions", "app.streaming", "app.monitor"},
+    "app.monitor": {
+        "app.__main__",
+        "app.replay",
+        "app.stream",
+        "app.versions",
+        "app.streaming",
+        "app.monitor",
+    },
     "app.synthetic": {"app.__main__"},
 }
 FORBIDDEN = {

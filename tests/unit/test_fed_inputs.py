@@ -16,7 +16,8 @@ import pytest
 from app.errors import UserError
 from app.registry.record import HeadRecord
 from app.streaming import fed_inputs
-from app.streaming.fed_inputs import FedInputs, fingerprint, query_of
+from app.streaming.fed_inputs import FedInputs, fingerprint
+from app.streaming.running import query_of
 
 HEADER = "x0,x1,label\n"
 OLD, NEW = "old-query", "new-query"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 
 import numpy as np
 import pytest
 
 from app.errors import UserError
-from app.monitor.batch_log import BatchRecord
+from app.monitor.batch_log import BatchRecord, LabelCounts
 from app.monitor.report import draw_report, summary_lines
 
 SHA256 = "ab" * 32
@@ -26,6 +27,8 @@ SUMMARY = {
     "seconds": 61.26,
     "learn_seconds": 3.21,
     "total": {"rows_in": 12_345, "prequential_error": 0.12345},
+    "labels": dataclasses.asdict(LabelCounts()),
+    "mean_delay_seconds": None,
 }
 
 
@@ -60,6 +63,16 @@ class TestSummaryLines:
             f"state SHA-256       {SHA256}",
             "seconds             61.3, of which 3.2 learning",
         ]
+
+    def test_a_live_stream_tells_of_its_labels(self):
+        labels = LabelCounts(1200, {"late_feedback": 7}, 30, 99.0, 1234.5)
+        lines = summary_lines(
+            SUMMARY | {"labels": dataclasses.asdict(labels), "mean_delay_seconds": 61.25}
+        )
+        told = [" ".join(line.split()) for line in lines]
+        assert "labels in 1,200, of which 30 wait" in told
+        assert "dead labels 7 (late_feedback 7)" in told
+        assert "label delay 61.2 s, at most 1,234.5 s" in told
 
     def test_a_run_without_dead_letters_gives_no_reasons(self):
         lines = summary_lines(SUMMARY | {"dead_letters": 0, "dead_letters_by_reason": {}})

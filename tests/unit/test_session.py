@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -111,3 +114,39 @@ def test_an_empty_java_home_is_as_none(java, monkeypatch):
     java('openjdk version "21"')
     monkeypatch.setenv("JAVA_HOME", "")
     require_java()
+
+
+_STARTER = """
+from app.errors import UserError
+from app.streaming.session import spark_session
+try:
+    spark_session("packages", packages=["org.one:a:1", "org.two:b:2"])
+except UserError as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_packages_are_what_the_jvm_is_launched_with(java, tmp_path, monkeypatch):
+    path = java('openjdk version "17"')
+    # A java that tells its arguments, and then ends as one does that cannot fetch a package.
+    path.write_text(
+        f"""#!/bin/sh
+echo 'openjdk version "17"' >&2
+[ "$1" = -version ] || {{ echo "$@" >> {tmp_path}/arguments; exit 1; }}
+"""
+    )
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    monkeypatch.delenv("PYSPARK_GATEWAY_PORT", raising=False)
+    # Of its own: this process may have a session already.
+    told = subprocess.run(
+        [sys.executable, "-c", _STARTER],
+        cwd=Path(__file__).resolve().parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert told.stdout.startswith("UserError Spark did not start with org.one:a:1, org.two:b:2; ")
+    assert told.stdout.count("\n") == 1
+    arguments = (tmp_path / "arguments").read_text()
+    assert "--conf spark.jars.packages=org.one:a:1,org.two:b:2" in arguments
+    assert "--conf spark.jars.excludes=org.apache.hadoop:hadoop-client-api," in arguments

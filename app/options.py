@@ -1,0 +1,189 @@
+"""Options that every command that learns has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.config import HEDGE_LOSSES, OUTAGE_POLICIES
+from app.console import integer, number, url_without_password
+
+_REGISTRY = "Registry"
+_MODEL = "Model (fixed when it is created)"
+
+RedisUrl = Annotated[
+    str | None,
+    typer.Option(
+        help="Default: a private redis-server.",
+        envvar="REDIS_URL",
+        callback=url_without_password,
+        rich_help_panel=_REGISTRY,
+    ),
+]
+ExecutorRedisUrl = Annotated[
+    str | None,
+    typer.Option(
+        help="For scorers, as a user who only reads. Default: the same.",
+        envvar="EXECUTOR_REDIS_URL",
+        callback=url_without_password,
+        rich_help_panel=_REGISTRY,
+    ),
+]
+ModelName = Annotated[
+    str, typer.Option(help="Name of the model in the registry.", rich_help_panel=_REGISTRY)
+]
+Snapshots = Annotated[
+    Path | None,
+    typer.Option(
+        help="Directory of a model of several work directories. Default: in --workdir, or "
+        "where the model has it.",
+        rich_help_panel=_REGISTRY,
+    ),
+]
+KeepSnapshots = Annotated[
+    int,
+    typer.Option(
+        parser=integer,
+        metavar="INTEGER",
+        help="Newest versions that keep their snapshot.",
+        rich_help_panel=_REGISTRY,
+    ),
+]
+KeepEvery = Annotated[
+    int,
+    typer.Option(
+        parser=integer,
+        metavar="INTEGER",
+        help="Of the older ones, keep each that this divides; 0: none.",
+        rich_help_panel=_REGISTRY,
+    ),
+]
+OnRegistryOutage = Annotated[
+    str,
+    typer.Option(
+        help=f"Of scorers, when Redis cannot be asked: {' or '.join(OUTAGE_POLICIES)}.",
+        rich_help_panel=_REGISTRY,
+    ),
+]
+MaxStaleness = Annotated[
+    float,
+    typer.Option(
+        parser=number,
+        metavar="SECONDS",
+        help="How long a scorer may be without Redis before that.",
+        rich_help_panel=_REGISTRY,
+    ),
+]
+RegistryPatience = Annotated[
+    float,
+    typer.Option(
+        parser=number,
+        metavar="SECONDS",
+        help="How long to wait for Redis to come back.",
+        rich_help_panel=_REGISTRY,
+    ),
+]
+AllowRelearn = Annotated[
+    bool,
+    typer.Option(
+        "--allow-relearn",
+        help="Learn an input again that the model learned under another checkpoint.",
+        rich_help_panel=_REGISTRY,
+    ),
+]
+JsonSummary = Annotated[
+    bool, typer.Option("--json", help="End with one line of JSON instead of a table.")
+]
+Layers = Annotated[
+    int | None,
+    typer.Option(
+        parser=integer,
+        metavar="INTEGER",
+        help="Hidden layers. Default: 20.",
+        rich_help_panel=_MODEL,
+    ),
+]
+Units = Annotated[
+    int | None,
+    typer.Option(
+        parser=integer,
+        metavar="INTEGER",
+        help="Units a layer. Default: 100.",
+        rich_help_panel=_MODEL,
+    ),
+]
+LearningRate = Annotated[
+    float | None,
+    typer.Option(parser=number, metavar="NUMBER", help="Default: 0.01.", rich_help_panel=_MODEL),
+]
+Beta = Annotated[
+    float | None,
+    typer.Option(
+        parser=number,
+        metavar="NUMBER",
+        help="Hedge discount. Default: 0.99.",
+        rich_help_panel=_MODEL,
+    ),
+]
+Smoothing = Annotated[
+    float | None,
+    typer.Option(
+        parser=number,
+        metavar="NUMBER",
+        help="Floor of alpha, s. Default: 0.2.",
+        rich_help_panel=_MODEL,
+    ),
+]
+HedgeLoss = Annotated[
+    str | None,
+    typer.Option(
+        help=f"One of {', '.join(HEDGE_LOSSES)}. Default: minmax.", rich_help_panel=_MODEL
+    ),
+]
+InputHead = Annotated[
+    bool | None,
+    typer.Option(
+        "--input-head/--no-input-head",
+        help="A head on the input itself. Default: no.",
+        rich_help_panel=_MODEL,
+    ),
+]
+GradientClipNorm = Annotated[
+    float | None,
+    typer.Option(
+        parser=number,
+        metavar="NUMBER",
+        help="Of one layer's gradient. Default: 10.",
+        rich_help_panel=_MODEL,
+    ),
+]
+UpdateBatchSize = Annotated[
+    int | None,
+    typer.Option(
+        parser=integer,
+        metavar="INTEGER",
+        help="Rows an update. Default: 1.",
+        rich_help_panel=_MODEL,
+    ),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        parser=integer,
+        metavar="INTEGER",
+        help="Of the weights. Default: 0.",
+        rich_help_panel=_MODEL,
+    ),
+]
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """Return the options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def names(text: str | None) -> tuple[str, ...] | None:
+    """Return the names in a list a,b,c."""
+    return None if text is None else tuple(name.strip() for name in text.split(","))

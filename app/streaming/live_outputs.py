@@ -1,0 +1,288 @@
+"""What a batch of a live stream leaves: predictions, dead letters, and labelled rows to learn."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from app.errors import StreamFailedError
+from app.monitor.batch_log import LabelCounts
+from app.registry.record import HeadRecord
+from app.streaming.delivery import Sink
+from app.streaming.labelled import LabelledRows
+from app.streaming.ledger import DeadLabel, Decision, Event, FeedbackLedger, Label, Match
+from app.streaming.live_rows import EVENT, LABEL, MATCH
+from app.streaming.matching import SECOND, MatchRules
+from app.streaming.outputs import ScoredBatch
+from app.streaming.predictions import PREDICTIONS_FILE, prediction_table, served_classes
+from app.streaming.schema import DIVERGED, DUPLICATE_ID, Contract, raw_as_json
+from app.streaming.sinks import WriteOnceParquet
+
+_REJECTED_FILE = "rejected.parquet"
+_DIVERGED_FILE = "diverged.parquet"
+
+_DEAD_SCHEMA = pa.schema(
+    [
+        ("kind", pa.string()),
+        ("sequence", pa.int64()),
+        ("event_id", pa.string()),
+        ("reason", pa.string()),
+        ("row", pa.string()),
+        ("batch_id", pa.int64()),
+    ]
+)
+
+
+class LiveOutputs:
+    """Predictions, dead letters and the ledger of one work directory.
+
+    Parameters
+    ----------
+    workdir : Path
+    contract : Contract
+    rules : MatchRules
+    score : callable
+        Gives the UDF of :func:`udfs.score.score_udf` that scores with a version or a later one.
+    sinks : sequence of Sink
+        Are given each batch's predictions, as they were written.
+    """
+
+    def __init__(
+        self,
+        workdir: Path,
+        contract: Contract,
+        rules: MatchRules,
+        score: Callable[[HeadRecord], Callable[[str], Column]],
+        sinks: Sequence[Sink] = (),
+    ) -> None:
+        self._contract = contract
+        self._rules = rules
+        self._score = score
+        self._sinks = sinks
+        self._predictions = WriteOnceParquet(workdir / "predictions")
+        self._dead_letters = WriteOnceParquet(workdir / "dead_letters")
+        self._ledgers = workdir / "ledgers"
+        self._ledger: FeedbackLedger | None = None
+
+    def take_over(self, query: str) -> None:
+        """Begin a query, or go on with it."""
+        self.close()
+        self._ledger = FeedbackLedger(self._ledgers / f"{query}.sqlite", self._rules)
+
+    def close(self) -> None:
+        if self._ledger is not None:
+            self._ledger.close()
+            self._ledger = None
+
+    def write(
+        self,
+        df: DataFrame,
+        query: str,
+        batch: int,
+        head: HeadRecord,
+        before_rename: Callable[[], None],
+        reached: Callable[[str], None],
+    ) -> ScoredBatch:
+        """Score a batch's events, account for its labels, and write what is to be read.
+
+        Parameters are those of :meth:`app.streaming.outputs.Outputs.write`, with rows of
+        :func:`app.streaming.live_rows.live_rows`. What an earlier try has written or
+        decided stays.
+
+        Raises
+        ------
+        StreamFailedError
+            When Spark's state lacks what it should have kept.
+        """
+        rows = df
+        if not self._predictions.has_file(query, batch, PREDICTIONS_FILE):
+            # Nothing filters what the UDF gives: Spark would evaluate it once for each side. Each
+            # partition costs a Python worker a task, also those that hold labels alone.
+            tasks = df.sparkSession.sparkContext.defaultParallelism
+            rows = df.coalesce(tasks).withColumn("served", self._score(head)(_event_features()))
+        rows = rows.persist()
+        try:
+            # One job evaluates the sources, the join and the UDF, and brings all that the driver
+            # needs. A second one would double what a small batch takes.
+            table = _for_driver(rows).toArrow()
+            before_rename()
+            decision = self._ledger.decide(batch, *_good_rows(table))
+            if "served" in table.column_names:
+                scored = _scored(table, decision.duplicates)
+                if len(scored):
+                    predictions = prediction_table(scored, self._contract, batch)
+                    self._predictions.write_file(predictions, query, batch, PREDICTIONS_FILE)
+            reached("predictions")
+            dead = _dead_letters(rows, table, decision, batch)
+        finally:
+            rows.unpersist()
+        if len(dead):
+            self._dead_letters.write_file(dead, query, batch, _REJECTED_FILE)
+        reached("dead_letters")
+        if self._predictions.has_file(query, batch, PREDICTIONS_FILE):
+            predictions = self._predictions.path(query, batch)
+            self._ledger.record_served(served_classes(predictions, self._contract))
+            for sink in self._sinks:
+                sink.deliver(df.sparkSession, predictions, query, batch)
+        return ScoredBatch(
+            self._predictions.count_rows(query, batch),
+            self._predictions.count_true(query, batch, "stale"),
+            _reasons(dead, EVENT),
+            self._labelled(table, decision.matches),
+            _label_counts(table, decision, dead),
+        )
+
+    def has_diverged(self, query: str, batch: int) -> bool:
+        """Tell whether an earlier try of a batch could not learn it."""
+        return self._dead_letters.has_file(query, batch, _DIVERGED_FILE)
+
+    def reject_diverged(
+        self, df: DataFrame, query: str, batch: int, labelled: LabelledRows
+    ) -> None:
+        """Write the labelled rows of a batch as dead letters: they cannot be learned."""
+        classes = self._contract.classes
+        dead = [
+            DeadLabel(
+                sequence,
+                event_id,
+                DIVERGED,
+                json.dumps({"features": features, "label": classes[label]}),
+            )
+            for sequence, event_id, features, label in zip(
+                labelled.sequences.tolist(),
+                labelled.event_ids,
+                labelled.features.tolist(),
+                labelled.labels.tolist(),
+                strict=True,
+            )
+        ]
+        table = _dead_table(LABEL, dead, batch)
+        self._dead_letters.write_file(table, query, batch, _DIVERGED_FILE)
+
+    def _labelled(self, table: pa.Table, matches: list[Match]) -> LabelledRows:
+        """Return the matches as rows to learn, in order of feedback time and event id."""
+        matches = sorted(matches, key=lambda match: (match.feedback_time, match.id))
+        joined = table.filter(pc.equal(table["kind"], MATCH))
+        # An event that came twice was joined twice: only the one that was taken counts.
+        keys = zip(joined["event_id"].to_pylist(), joined["sequence"].to_pylist(), strict=True)
+        places = {key: place for place, key in enumerate(keys)}
+        try:
+            order = [places[match.id, match.event_sequence] for match in matches]
+        except KeyError as error:
+            raise StreamFailedError(
+                f"the features of event {error.args[0][0]!r} are not in the state of the query, "
+                "though its label came in time: was the checkpoint restored from an older copy?"
+            ) from error
+        features = joined["features"].take(pa.array(order, pa.int64())).combine_chunks()
+        served = self._ledger.served([match.id for match in matches])
+        return LabelledRows(
+            [match.id for match in matches],
+            features.flatten().to_numpy().reshape(-1, self._contract.n_features),
+            np.array([match.label for match in matches], np.int32),
+            np.array([match.event_sequence for match in matches], np.int64),
+            np.array([served[match.id] for match in matches], np.int32),
+        )
+
+
+def _event_features() -> Column:
+    """Return what is to be scored: the features of events, and not those that met a label."""
+    return F.when(F.col("kind") == EVENT, F.col("features"))
+
+
+def _for_driver(rows: DataFrame) -> DataFrame:
+    """Return what the driver needs of a batch: all but the features of the events."""
+    return rows.select(
+        "kind",
+        "sequence",
+        "event_id",
+        F.unix_micros("time").alias("time"),
+        F.when(F.col("kind") == MATCH, F.col("features")).alias("features"),
+        "label_index",
+        "reason",
+        "row",
+        *(name for name in rows.columns if name == "served"),
+    )
+
+
+def _scored(table: pa.Table, duplicates: list[int]) -> pa.Table:
+    """Return the events that were scored and are the first of their id."""
+    events = table.filter(pc.and_(pc.equal(table["kind"], EVENT), pc.is_null(table["reason"])))
+    taken = pc.is_in(events["sequence"], pa.array(duplicates, pa.int64()))
+    return events.filter(pc.invert(taken))
+
+
+def _good_rows(table: pa.Table) -> tuple[list[Event], list[Label]]:
+    """Return the events and labels of a batch that passed validation."""
+    good = table.filter(pc.is_null(table["reason"]))
+
+    def rows_of(kind: str, columns: list[str]) -> Iterator[tuple]:
+        part = good.filter(pc.equal(good["kind"], kind))
+        return zip(*(part[column].to_pylist() for column in columns), strict=True)
+
+    common = ["event_id", "time", "sequence"]
+    return (
+        [Event(*row) for row in rows_of(EVENT, common)],
+        [Label(*row) for row in rows_of(LABEL, [*common, "label_index", "row"])],
+    )
+
+
+def _dead_letters(rows: DataFrame, table: pa.Table, decision: Decision, batch: int) -> pa.Table:
+    """Return every row of a batch, and of earlier ones, that turned out to be of no use."""
+    invalid = table.filter(pc.is_valid(table["reason"]))
+    invalid = invalid.append_column("batch_id", pa.array([batch] * len(invalid), pa.int64()))
+    parts = [
+        invalid.select(_DEAD_SCHEMA.names).cast(_DEAD_SCHEMA),
+        _dead_table(LABEL, decision.dead, batch),
+    ]
+    if decision.duplicates:
+        taken = (F.col("kind") == EVENT) & F.col("sequence").isin(decision.duplicates)
+        raw = rows.filter(taken).select("sequence", "event_id", raw_as_json().alias("row"))
+        twice = [
+            DeadLabel(row["sequence"], row["event_id"], DUPLICATE_ID, row["row"])
+            for row in raw.toArrow().to_pylist()
+        ]
+        parts.append(_dead_table(EVENT, twice, batch))
+    return pa.concat_tables(parts)
+
+
+def _dead_table(kind: str, dead: list[DeadLabel], batch: int) -> pa.Table:
+    rows = [
+        {
+            "kind": kind,
+            "sequence": row.sequence,
+            "event_id": row.id,
+            "reason": row.reason,
+            "row": row.row,
+            "batch_id": batch,
+        }
+        for row in dead
+    ]
+    return pa.Table.from_pylist(rows, _DEAD_SCHEMA)
+
+
+def _label_counts(table: pa.Table, decision: Decision, dead: pa.Table) -> LabelCounts:
+    delays = [(m.feedback_time - m.event_time) / SECOND for m in decision.matches]
+    return LabelCounts(
+        received=_count(table, LABEL),
+        dead=_reasons(dead, LABEL),
+        pending=decision.pending,
+        delay_seconds=sum(delays),
+        longest_delay_seconds=max(delays, default=0.0),
+    )
+
+
+def _count(table: pa.Table, kind: str) -> int:
+    return pc.sum(pc.equal(table["kind"], kind)).as_py() or 0
+
+
+def _reasons(dead: pa.Table, kind: str) -> dict[str, int]:
+    reasons = dead.filter(pc.equal(dead["kind"], kind))["reason"].to_pylist()
+    return dict(sorted(Counter(reasons).items()))
