@@ -49,18 +49,18 @@ def served(kind: str, rows: LiveStream, root: Path) -> Iterator[tuple[str, str, 
             yield "redis:events", "redis:feedback", {"REDIS_URL": server.url}
     else:
         with KafkaBroker() as broker:
-            produce(broker.servers, named)
+            produce(broker, named)
             yield f"kafka://{broker.servers}/events", f"kafka://{broker.servers}/feedback", {}
 
 
-def produce(servers: str, topics: dict[str, list[dict]]) -> None:
-    """Write rows as JSON to topics, each in one partition and in order."""
+def produce(broker: KafkaBroker, topics: dict[str, list[dict]]) -> None:
+    """Create topics of one partition, and write rows to them as JSON, in order."""
     spark = spark_session("hedgestream chaos", packages=[kafka_package()])
     for topic, rows in topics.items():
+        broker.create_topic(topic, 1)
         values = spark.createDataFrame([(json.dumps(row),) for row in rows], "value string")
-        values.coalesce(1).write.format("kafka").option("kafka.bootstrap.servers", servers).option(
-            "topic", topic
-        ).save()
+        writer = values.coalesce(1).write.format("kafka").option("topic", topic)
+        writer.option("kafka.bootstrap.servers", broker.servers).save()
 
 
 def kill_at_random(run: LiveRun, kills: int, rng: random.Random) -> int:

@@ -6,16 +6,18 @@ import contextlib
 import dataclasses
 import random
 from collections.abc import Iterator
+from datetime import datetime
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from app.config import ModelConfig
-from app.errors import HedgestreamError
+from app.errors import HedgestreamError, RegistryUnavailableError
 from app.model.classifier import HBPClassifier
 from app.model.scorer import Scorer
 from app.model.state import config_to_metadata
+from app.registry.head import HeadStore
 from app.registry.record import HeadRecord
 from tests.unit.damages import TO_JSON, TO_STATE
 from tests.unit.places import Place
@@ -196,3 +198,67 @@ def test_damage_is_an_error_when_an_outage_is_one(published, live):
     with pytest.raises(HedgestreamError):
         live.refresh(source)
     published.assert_serves(live, 0)
+
+
+class TestStaleness:
+    """An outage of Redis counts from when it was last asked."""
+
+    @pytest.fixture
+    def clock(self, monkeypatch):
+        clock = SimpleNamespace(now=1000.0)
+        monkeypatch.setattr("udfs.model_cache.time.monotonic", lambda: clock.now)
+        return clock
+
+    @pytest.fixture
+    def outage(self, monkeypatch):
+        return lambda: monkeypatch.setattr(HeadStore, "read_current", _unreachable)
+
+    def test_rows_are_flagged_once_the_outage_is_longer_than_allowed(
+        self, published, live, clock, outage
+    ):
+        source = published.source(max_staleness=5.0)
+        assert not live.refresh(source)
+        outage()
+        clock.now += 5
+        assert not live.refresh(source)
+        clock.now += 0.1
+        assert live.refresh(source)
+        published.assert_serves(live, NEWEST)
+
+    def test_the_run_ends_then_and_no_earlier_when_told_to(self, published, live, clock, outage):
+        source = published.source(max_staleness=5.0, fail_on_outage=True)
+        live.refresh(source)
+        outage()
+        clock.now += 5
+        assert not live.refresh(source)
+        clock.now += 0.1
+        with pytest.raises(RegistryUnavailableError):
+            live.refresh(source)
+
+    def test_a_scorer_that_never_reached_redis_is_stale_at_once(
+        self, published, live, clock, outage
+    ):
+        outage()
+        assert live.refresh(published.source(max_staleness=1e9))
+
+    def test_asking_again_ends_the_outage(self, published, live, clock, monkeypatch):
+        source = published.source(max_staleness=5.0)
+        with monkeypatch.context() as patched:
+            patched.setattr(HeadStore, "read_current", _unreachable)
+            clock.now += 100
+            assert live.refresh(source)
+        assert not live.refresh(source)
+
+
+def _unreachable(heads):
+    raise RegistryUnavailableError("Redis cannot be reached")
+
+
+def test_the_age_is_that_of_the_version_in_use(published, live, monkeypatch):
+    live.refresh(published.source())
+    told = datetime.fromisoformat(published.records[NEWEST].published_at).timestamp()
+    monkeypatch.setattr("udfs.model_cache.time.time", lambda: told + 2.5)
+    assert live.age_ms() == 2500
+    # A clock that is behind the publisher's gives no age below none.
+    monkeypatch.setattr("udfs.model_cache.time.time", lambda: told - 2.5)
+    assert live.age_ms() == 0

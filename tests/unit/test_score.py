@@ -27,6 +27,10 @@ class FakeModel:
         self.version = 7
         return self.stale
 
+    def age_ms(self) -> int:
+        assert self.version == 7, "the age of a version that is not served"
+        return 1234
+
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         assert self.version == 7, "scored before the version was asked for"
         self.scored.append(X)
@@ -65,6 +69,12 @@ class TestEveryPatternOfNulls:
             7 if c == "r" else None for c in pattern
         ]
 
+    def test_the_age_of_the_version_is_told_where_there_is_a_prediction(self, pattern):
+        ages = score_batch(FakeModel(), SOURCE, features(pattern))["model_age_ms"]
+        assert [None if pd.isna(age) else age for age in ages] == [
+            1234 if c == "r" else None for c in pattern
+        ]
+
     @pytest.mark.parametrize("stale", [False, True])
     def test_a_prediction_says_whether_it_is_stale(self, pattern, stale):
         told = score_batch(FakeModel(stale), SOURCE, features(pattern))["stale"]
@@ -82,6 +92,7 @@ class TestEveryPatternOfNulls:
             "prediction": "Int32",
             "probabilities": "object",
             "model_version": "Int64",
+            "model_age_ms": "Int64",
             "stale": "boolean",
         }
         arrays = scored["probabilities"].dropna()
