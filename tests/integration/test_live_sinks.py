@@ -15,6 +15,9 @@ from app.streaming.loop import MicroBatchLoop, Step
 from tests.integration.live_streams import live_run, live_stream, write_json
 from tests.integration.streams import read_predictions
 
+# Queries, or whole processes, start several times in each, on a machine that may be busy.
+pytestmark = pytest.mark.timeout(600)
+
 ROWS_PER_BATCH = 100
 
 

@@ -16,6 +16,9 @@ from tests.chaos.streams import kill_at_random, produce
 from tests.integration.live_streams import LiveStream, live_run, live_stream, outcome, write_json
 from tests.redis_server import RedisServer
 
+# Queries, or whole processes, start several times in each, on a machine that may be busy.
+pytestmark = pytest.mark.timeout(600)
+
 ROWS_PER_BATCH = 150
 
 

@@ -27,6 +27,9 @@ from tests.integration.streams import (
     small_replay,
 )
 
+# Queries, or whole processes, start several times in each, on a machine that may be busy.
+pytestmark = pytest.mark.timeout(600)
+
 N, ROWS_PER_BATCH = 600, 60
 
 

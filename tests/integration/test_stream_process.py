@@ -15,6 +15,9 @@ from tests.chaos.live import LiveRun
 from tests.chaos.replays import differences, ended
 from tests.integration.live_streams import LiveStream, live_stream, write_json
 
+# Queries, or whole processes, start several times in each, on a machine that may be busy.
+pytestmark = pytest.mark.timeout(600)
+
 N, PARTS = 600, 6
 
 
