@@ -14,6 +14,8 @@ from app.source_spec import SinkSpec, SourceSpec
 HEDGE_LOSSES = ("minmax", "raw")
 DTYPES = ("float32", "float64")
 OUTAGE_POLICIES = ("stale", "fail")
+DRIVER, ROCKSDB = "driver", "rocksdb"
+STATE_STORES = (DRIVER, ROCKSDB)
 FORMATS = ("csv", "json", "parquet", "delta")
 
 _OPTION_NAMES = {"n_hidden_layers": "layers", "n_hidden_units": "units"}
@@ -290,6 +292,9 @@ class StreamSettings(RunSettings):
         Of each source, in one micro-batch.
     fail_on_data_loss : bool
         End the run when rows of a source were gone before they were read.
+    state_store : {"driver", "rocksdb"}
+        Where the features of events wait for their label: in a file of the driver's, or in
+        Spark's state, spread over the executors.
     sinks : tuple of SinkSpec
         Where predictions go beside the work directory.
     available_now : bool
@@ -310,6 +315,7 @@ class StreamSettings(RunSettings):
     max_lag: float = 3600.0
     max_rows_per_batch: int = 10_000
     fail_on_data_loss: bool = True
+    state_store: str = DRIVER
     sinks: tuple[SinkSpec, ...] = ()
     available_now: bool = False
 
@@ -317,6 +323,8 @@ class StreamSettings(RunSettings):
         for name in ("label_timeout", "lateness", "max_lag"):
             _require_seconds(self, name)
         _require_int(self, "max_rows_per_batch", 1)
+        choices = "one of " + ", ".join(STATE_STORES)
+        _require(self.state_store in STATE_STORES, "state_store", choices, self.state_store)
         if self.feature_count is not None:
             _require_int(self, "feature_count", 1)
         named = (self.id, self.time, *(self.features or ()))

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from app import options
-from app.config import StreamSettings
+from app.config import DRIVER, StreamSettings
 from app.console import integer, number, run
 from app.monitor.progress import ConsoleListener
 from app.monitor.report import summary_lines
@@ -139,6 +139,14 @@ def stream_command(
             rich_help_panel=_MATCHING,
         ),
     ] = 3600.0,
+    state_store: Annotated[
+        str,
+        typer.Option(
+            help="Where features wait for their label: driver (one file of the driver's), or "
+            "rocksdb (Spark's state, spread over the executors).",
+            rich_help_panel=_MATCHING,
+        ),
+    ] = DRIVER,
     redis_url: options.RedisUrl = None,
     executor_redis_url: options.ExecutorRedisUrl = None,
     model: options.ModelName = "default",
@@ -198,6 +206,7 @@ def stream_command(
         label_timeout=label_timeout,
         lateness=lateness,
         max_lag=max_lag,
+        state_store=state_store,
         redis_url=redis_url,
         executor_redis_url=executor_redis_url,
         model=model,

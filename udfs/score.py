@@ -28,7 +28,7 @@ def score_udf(source: ModelSource) -> Callable[[str], Column]:
     row without features gives a struct of nulls, so that bad rows can pass through
     without a filter under which Spark might evaluate the UDF twice.
 
-    Each Arrow batch asks Redis for the version first: a row scored after a
+    Each Arrow batch with a row to score asks Redis for the version first: a row scored after a
     version was published is scored with it or a later one. So the result
     depends on Redis, and the UDF is marked non-deterministic.
     """
@@ -46,7 +46,6 @@ def score_batch(
     model: model_cache.LiveModel, source: ModelSource, features: pd.Series
 ) -> pd.DataFrame:
     """Score one Arrow batch with the current version."""
-    stale = model.refresh(source)
     given = features.notna().to_numpy()
     predictions = pd.array([None] * len(features), "Int32")
     versions = pd.array([None] * len(features), "Int64")
@@ -55,6 +54,7 @@ def score_batch(
     # An object array keeps None where a pandas reindex would put NaN, which is no array.
     probabilities = np.full(len(features), None, object)
     if given.any():
+        stale = model.refresh(source)
         proba = model.predict_proba(np.stack(features.to_numpy()[given])).astype(np.float32)
         predictions[given], versions[given] = proba.argmax(axis=1), model.version
         ages[given], stales[given] = model.age_ms(), stale

@@ -3,7 +3,8 @@
 Spark's stateful operators drop late rows in silence and keep no account. Here every
 event and label that came is entered, each batch in one transaction, and what was
 decided about a batch is kept with it: a batch that is tried again after a crash finds
-the decision of its first try. The features are not here: Spark joins those.
+the decision of its first try. The features of events wait here for their label too,
+unless Spark's state store has them.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ _SCHEMA = """
         late INTEGER NOT NULL, served INTEGER
     ) WITHOUT ROWID;
     CREATE INDEX IF NOT EXISTS events_by_time ON events (time);
+    CREATE TABLE IF NOT EXISTS features (
+        id TEXT PRIMARY KEY, time INTEGER NOT NULL, float32 BLOB NOT NULL
+    );
+    CREATE INDEX IF NOT EXISTS features_by_time ON features (time);
     CREATE TABLE IF NOT EXISTS labels (
         id TEXT PRIMARY KEY, time INTEGER NOT NULL, sequence INTEGER NOT NULL,
         label INTEGER NOT NULL, row TEXT
@@ -49,11 +54,15 @@ _CACHE_KIB = 32 * 1024
 
 
 class Event(NamedTuple):
-    """A good event: ``time`` in microseconds since 1970, ``sequence`` unique in its source."""
+    """A good event: ``time`` in microseconds since 1970, ``sequence`` unique in its source.
+
+    ``features`` are float32 in the machine's order of bytes, None when Spark keeps them.
+    """
 
     id: str
     time: int
     sequence: int
+    features: bytes | None = None
 
 
 class Label(NamedTuple):
@@ -176,7 +185,7 @@ class FeedbackLedger:
                 sorted(events, key=lambda row: row[1:3]), sorted(labels, key=lambda row: row[1:3])
             )
             self._db.execute("INSERT INTO decisions VALUES (?, ?)", (batch, decision.to_json()))
-            self._db.execute("DELETE FROM decisions WHERE batch <= ?", (batch - _KEPT_DECISIONS,))
+            self._drop_decisions(batch - _KEPT_DECISIONS)
             self._set_meta("batch", batch)
         return decision
 
@@ -192,11 +201,15 @@ class FeedbackLedger:
         """Return the class index that was predicted for each of these events."""
         return {row[0]: row[1] for row in self._rows("SELECT id, served FROM events", ids)}
 
+    def features(self, ids: Sequence[str]) -> dict[str, bytes]:
+        """Return the features of events that were matched in the last batch or still wait."""
+        return dict(self._rows("SELECT id, float32 FROM features", ids))
+
     def sizes(self) -> dict[str, int]:
-        """Return how many events and labels are remembered."""
+        """Return how many events, features and labels are remembered."""
         return {
             table: self._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
-            for table in ("events", "labels")
+            for table in ("events", "features", "labels")
         }
 
     def close(self) -> None:
@@ -206,11 +219,12 @@ class FeedbackLedger:
         watermark = self._rules.watermark(self._meta("newest_event"), self._meta("newest_label"))
         decision = Decision(watermark=watermark)
         if watermark is not None:
-            self._expire(watermark, decision)
+            self._forget(watermark)
         self._enter_events(events, watermark, decision)
         self._enter_labels(labels, watermark, decision)
         self._advance("newest_event", events)
         self._advance("newest_label", labels)
+        self._give_up(decision)
         (pending,) = self._db.execute(
             "SELECT count(*) FROM labels WHERE row IS NOT NULL"
         ).fetchone()
@@ -227,19 +241,22 @@ class FeedbackLedger:
                 "SELECT id, time, sequence, label, row FROM labels", ids, "row IS NOT NULL"
             )
         }
-        entered, settled = [], []
+        entered, kept, settled = [], [], []
         for event in events:
             if event.id in known:
                 decision.duplicates.append(event.sequence)
                 continue
             known.add(event.id)
             late = watermark is not None and event.time < watermark
-            entered.append((*event, late))
+            entered.append((event.id, event.time, event.sequence, late))
+            if event.features is not None and not late:
+                kept.append((event.id, event.time, event.features))
             label = waiting.get(event.id)
             if label is not None:
                 self._settle(label, event, late, decision)
                 settled.append((event.id,))
         self._db.executemany("INSERT INTO events VALUES (?, ?, ?, ?, NULL)", entered)
+        self._db.executemany("INSERT OR REPLACE INTO features VALUES (?, ?, ?)", kept)
         self._db.executemany("UPDATE labels SET row = NULL WHERE id = ?", settled)
 
     def _enter_labels(self, labels: list[Label], watermark: int | None, decision: Decision) -> None:
@@ -269,7 +286,7 @@ class FeedbackLedger:
 
     def _settle(self, label: Label, event: Event, late: bool, decision: Decision) -> None:
         """Decide on a label whose event is known."""
-        # An event from behind the watermark was scored; Spark does not keep it for a label.
+        # An event from behind the watermark was scored; it is not kept for a label.
         fault = LATE_FEEDBACK if late else self._rules.fault(event.time, label.time)
         if fault is not None:
             decision.dead.append(_dead(label, fault))
@@ -278,22 +295,36 @@ class FeedbackLedger:
                 Match(label.id, event.sequence, label.label, event.time, label.time)
             )
 
-    def _expire(self, watermark: int, decision: Decision) -> None:
-        """Give up labels whose event is no longer waited for, and forget old rows."""
-        oldest = self._rules.orphaned_before(watermark)
-        orphans = self._db.execute(
-            "SELECT id, time, sequence, label, row FROM labels WHERE row IS NOT NULL AND time < ? "
-            "ORDER BY time, sequence",
-            (oldest,),
-        ).fetchall()
-        decision.dead.extend(_dead(Label(*row), ORPHAN_FEEDBACK) for row in orphans)
+    def _forget(self, watermark: int) -> None:
+        """Drop what no row to come can need."""
         self._db.execute(
-            "UPDATE labels SET row = NULL WHERE row IS NOT NULL AND time < ?", (oldest,)
+            "DELETE FROM features WHERE time < ?", (self._rules.unmatched_before(watermark),)
         )
         for table in ("events", "labels"):
             self._db.execute(
                 f"DELETE FROM {table} WHERE time < ?", (watermark - self._rules.remembered,)
             )
+
+    def _give_up(self, decision: Decision) -> None:
+        """Make orphans of the labels whose event is waited for no longer, after this batch."""
+        watermark = self._rules.watermark(self._meta("newest_event"), self._meta("newest_label"))
+        if watermark is None:
+            return
+        given_up = "row IS NOT NULL AND time < ?", (self._rules.orphaned_before(watermark),)
+        orphans = self._db.execute(
+            f"SELECT id, time, sequence, label, row FROM labels WHERE {given_up[0]} "
+            "ORDER BY time, sequence",
+            given_up[1],
+        ).fetchall()
+        decision.dead.extend(_dead(Label(*row), ORPHAN_FEEDBACK) for row in orphans)
+        self._db.execute(f"UPDATE labels SET row = NULL WHERE {given_up[0]}", given_up[1])
+
+    def _drop_decisions(self, last: int) -> None:
+        """Drop the decisions up to a batch that is not tried again, and what they needed."""
+        rows = self._db.execute("SELECT body FROM decisions WHERE batch <= ?", (last,)).fetchall()
+        learned = [(match.id,) for row in rows for match in Decision.from_json(row[0]).matches]
+        self._db.executemany("DELETE FROM features WHERE id = ?", learned)
+        self._db.execute("DELETE FROM decisions WHERE batch <= ?", (last,))
 
     def _rows(self, select: str, ids: Sequence[str], also: str = "TRUE") -> Iterator[tuple]:
         """Yield what is remembered of some ids."""

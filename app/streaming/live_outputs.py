@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from app.config import DRIVER
 from app.errors import StreamFailedError
 from app.monitor.batch_log import LabelCounts
 from app.registry.record import HeadRecord
@@ -28,6 +29,8 @@ from app.streaming.sinks import WriteOnceParquet
 
 _REJECTED_FILE = "rejected.parquet"
 _DIVERGED_FILE = "diverged.parquet"
+
+_OF_LABELS = ("label_index", "row")
 
 _DEAD_SCHEMA = pa.schema(
     [
@@ -51,6 +54,8 @@ class LiveOutputs:
     rules : MatchRules
     score : callable
         Gives the UDF of :func:`udfs.score.score_udf` that scores with a version or a later one.
+    state_store : {"driver", "rocksdb"}
+        Where the features of events wait for their label: in the ledger, or in Spark.
     sinks : sequence of Sink
         Are given each batch's predictions, as they were written.
     """
@@ -61,11 +66,14 @@ class LiveOutputs:
         contract: Contract,
         rules: MatchRules,
         score: Callable[[HeadRecord], Callable[[str], Column]],
+        state_store: str,
         sinks: Sequence[Sink] = (),
     ) -> None:
         self._contract = contract
         self._rules = rules
         self._score = score
+        # Whose features the driver is brought: those of all events, or of those that met a label.
+        self._features_of = EVENT if state_store == DRIVER else MATCH
         self._sinks = sinks
         self._predictions = WriteOnceParquet(workdir / "predictions")
         self._dead_letters = WriteOnceParquet(workdir / "dead_letters")
@@ -107,12 +115,13 @@ class LiveOutputs:
             # Nothing filters what the UDF gives: Spark would evaluate it once for each side. Each
             # partition costs a Python worker a task, also those that hold labels alone.
             tasks = df.sparkSession.sparkContext.defaultParallelism
-            rows = df.coalesce(tasks).withColumn("served", self._score(head)(_event_features()))
+            served = self._score(head)(_event_features()).alias("served")
+            rows = df.coalesce(tasks).select("*", served)
         rows = rows.persist()
         try:
             # One job evaluates the sources, the join and the UDF, and brings all that the driver
             # needs. A second one would double what a small batch takes.
-            table = _for_driver(rows).toArrow()
+            table = _for_driver(rows, self._features_of).toArrow()
             before_rename()
             decision = self._ledger.decide(batch, *_good_rows(table))
             if "served" in table.column_names:
@@ -170,26 +179,39 @@ class LiveOutputs:
     def _labelled(self, table: pa.Table, matches: list[Match]) -> LabelledRows:
         """Return the matches as rows to learn, in order of feedback time and event id."""
         matches = sorted(matches, key=lambda match: (match.feedback_time, match.id))
-        joined = table.filter(pc.equal(table["kind"], MATCH))
-        # An event that came twice was joined twice: only the one that was taken counts.
-        keys = zip(joined["event_id"].to_pylist(), joined["sequence"].to_pylist(), strict=True)
-        places = {key: place for place, key in enumerate(keys)}
+        find = self._from_ledger if self._features_of == EVENT else _from_join
         try:
-            order = [places[match.id, match.event_sequence] for match in matches]
+            features = find(table, matches)
         except KeyError as error:
             raise StreamFailedError(
-                f"the features of event {error.args[0][0]!r} are not in the state of the query, "
-                "though its label came in time: was the checkpoint restored from an older copy?"
+                f"the features of event {error.args[0]!r} are not in the state of the query, "
+                "though its label came in time: was the work directory restored from an older "
+                "copy?"
             ) from error
-        features = joined["features"].take(pa.array(order, pa.int64())).combine_chunks()
         served = self._ledger.served([match.id for match in matches])
         return LabelledRows(
             [match.id for match in matches],
-            features.flatten().to_numpy().reshape(-1, self._contract.n_features),
+            features.reshape(-1, self._contract.n_features),
             np.array([match.label for match in matches], np.int32),
             np.array([match.event_sequence for match in matches], np.int64),
             np.array([served[match.id] for match in matches], np.int32),
         )
+
+    def _from_ledger(self, table: pa.Table, matches: list[Match]) -> np.ndarray:
+        known = self._ledger.features([match.id for match in matches])
+        return np.frombuffer(b"".join(known[match.id] for match in matches), np.float32)
+
+
+def _from_join(table: pa.Table, matches: list[Match]) -> np.ndarray:
+    joined = table.filter(pc.equal(table["kind"], MATCH))
+    # An event that came twice was joined twice: only the one that was taken counts.
+    keys = zip(joined["event_id"].to_pylist(), joined["sequence"].to_pylist(), strict=True)
+    places = {key: place for place, key in enumerate(keys)}
+    order = [places.get((match.id, match.event_sequence)) for match in matches]
+    if None in order:
+        raise KeyError(matches[order.index(None)].id)
+    features = joined["features"].take(pa.array(order, pa.int64())).combine_chunks()
+    return features.flatten().to_numpy()
 
 
 def _event_features() -> Column:
@@ -197,14 +219,14 @@ def _event_features() -> Column:
     return F.when(F.col("kind") == EVENT, F.col("features"))
 
 
-def _for_driver(rows: DataFrame) -> DataFrame:
-    """Return what the driver needs of a batch: all but the features of the events."""
+def _for_driver(rows: DataFrame, features_of: str) -> DataFrame:
+    """Return what the driver needs of a batch, with the features of one kind of row."""
     return rows.select(
         "kind",
         "sequence",
         "event_id",
         F.unix_micros("time").alias("time"),
-        F.when(F.col("kind") == MATCH, F.col("features")).alias("features"),
+        F.when(F.col("kind") == features_of, F.col("features")).alias("features"),
         "label_index",
         "reason",
         "row",
@@ -222,16 +244,24 @@ def _scored(table: pa.Table, duplicates: list[int]) -> pa.Table:
 def _good_rows(table: pa.Table) -> tuple[list[Event], list[Label]]:
     """Return the events and labels of a batch that passed validation."""
     good = table.filter(pc.is_null(table["reason"]))
-
-    def rows_of(kind: str, columns: list[str]) -> Iterator[tuple]:
-        part = good.filter(pc.equal(good["kind"], kind))
-        return zip(*(part[column].to_pylist() for column in columns), strict=True)
-
+    events, labels = (good.filter(pc.equal(good["kind"], kind)) for kind in (EVENT, LABEL))
     common = ["event_id", "time", "sequence"]
     return (
-        [Event(*row) for row in rows_of(EVENT, common)],
-        [Label(*row) for row in rows_of(LABEL, [*common, "label_index", "row"])],
+        [Event(*row) for row in zip(*_columns(events, common), _as_bytes(events), strict=True)],
+        [Label(*row) for row in zip(*_columns(labels, [*common, *_OF_LABELS]), strict=True)],
     )
+
+
+def _columns(table: pa.Table, names: list[str]) -> Iterator[list]:
+    return (table[name].to_pylist() for name in names)
+
+
+def _as_bytes(events: pa.Table) -> list[bytes | None]:
+    """Return the features of each event, None where the driver was not brought them."""
+    features = events["features"].combine_chunks()
+    if features.null_count or not len(features):
+        return [None] * len(features)
+    return [row.tobytes() for row in features.flatten().to_numpy().reshape(len(features), -1)]
 
 
 def _dead_letters(rows: DataFrame, table: pa.Table, decision: Decision, batch: int) -> pa.Table:

@@ -1,10 +1,10 @@
 """The rows of a live stream: events to score, labels that came, and events that met a label.
 
-All three are one streaming DataFrame, so that a batch is planned, read and committed as
-one. The features of an event wait in Spark's state store until its label comes: that is
-an inner join on the event id within a bound of time. What became of each label is
-decided by :mod:`app.streaming.ledger`, from the labels themselves: a stream-stream join
-drops late rows, and rows that find no partner, without a word.
+All are one streaming DataFrame, so that a batch is planned, read and committed as one.
+What became of each label is decided by :mod:`app.streaming.ledger`, from the labels
+themselves: a stream-stream join drops late rows, and rows that find no partner, without
+a word. The features of an event wait for its label in that ledger or, when asked for, in
+Spark's state store: an inner join on the event id within a bound of time.
 """
 
 from __future__ import annotations
@@ -43,12 +43,42 @@ EVENT, LABEL, MATCH = "event", "label", "match"
 # and every row after it would be late.
 _AHEAD = "interval 1 day"
 
-_COLUMNS = (
-    "kind", SEQUENCE_COLUMN, "event_id", "time", "features", "label_index", "reason", "row",
-    RAW_COLUMN,
-)  # fmt: skip
-
 STREAM_CONF = {
+    # A batch is small, and generating code for it takes longer than interpreting its plan.
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    # These would take a third of the time of planning, for a plan they do not make any better.
+    "spark.sql.optimizer.excludedRules": ",".join(
+        f"org.apache.spark.sql.catalyst.optimizer.{rule}"
+        for rule in (
+            "BooleanSimplification",
+            "CollapseProject",
+            "FoldablePropagation",
+            "InferFiltersFromConstraints",
+            "NullPropagation",
+            "OptimizeCsvJsonExprs",
+            "PruneFilters",
+            "PushFoldableIntoBranches",
+            "RemoveRedundantAliases",
+            "ReplaceNullWithFalseInPredicate",
+            "SimplifyBinaryComparison",
+            "SimplifyCasts",
+            "SimplifyConditionals",
+            "SimplifyExtractValueOps",
+            "UnwrapCastInBinaryComparison",
+        )
+    ),
+    # The default starts a process (readlink, chmod) for every file that it renames, and the work
+    # directory is always a local or mounted one.
+    "spark.sql.streaming.checkpointFileManagerClass": (
+        "org.apache.spark.sql.execution.streaming.checkpointing"
+        ".FileSystemBasedCheckpointFileManager"
+    ),
+    "spark.sql.streaming.minBatchesToRetain": "10",
+}
+"""How Spark is to run a live stream."""
+
+JOIN_CONF = {
     # RocksDB keeps state off the JVM's heap, a batch writes only what it changed, and version 3
     # keeps one store a partition, not four.
     "spark.sql.streaming.stateStore.providerClass": (
@@ -58,28 +88,8 @@ STREAM_CONF = {
     "spark.sql.streaming.join.stateFormatVersion": "3",
     # Which rows are late is decided by the ledger; see MatchRules.spark_delay.
     "spark.sql.streaming.multipleWatermarkPolicy": "max",
-    # A batch is small, and generating code for it takes longer than interpreting its plan.
-    "spark.sql.codegen.wholeStage": "false",
-    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-    # These would take a third of the time of planning, for a plan they do not make any better.
-    "spark.sql.optimizer.excludedRules": ",".join(
-        f"org.apache.spark.sql.catalyst.optimizer.{rule}"
-        for rule in (
-            "CollapseProject",
-            "FoldablePropagation",
-            "InferFiltersFromConstraints",
-            "PruneFilters",
-            "RemoveRedundantAliases",
-        )
-    ),
-    # The default starts a process (readlink, chmod) for every file that it renames, and the work
-    # directory is always a local or mounted one.
-    "spark.sql.streaming.checkpointFileManagerClass": (
-        "org.apache.spark.sql.execution.streaming.checkpointing"
-        ".FileSystemBasedCheckpointFileManager"
-    ),
 }
-"""How Spark is to run a live stream."""
+"""How Spark is to keep what it joins, where it does."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +119,7 @@ def live_rows(
     feedback: DataFrame,
     feedback_format: str,
     feedback_contract: FeedbackContract,
-    rules: MatchRules,
+    join: MatchRules | None,
 ) -> DataFrame:
     """Return events, labels and matches as one streaming DataFrame.
 
@@ -122,7 +132,8 @@ def live_rows(
     contract : Contract
         With id and time.
     feedback_contract : FeedbackContract
-    rules : MatchRules
+    join : MatchRules or None
+        Within which bounds Spark joins events and labels; without, there are no matches.
 
     Returns
     -------
@@ -133,38 +144,48 @@ def live_rows(
         label), ``reason`` (null in a good row), ``row`` (JSON of a bad event and of
         every label), ``raw`` (struct, an event's input row).
     """
-    scored = _checked_events(parse_and_validate(events, contract, event_format))
+    scored = parse_and_validate(events, contract, event_format, time_fault=_future)
     labels = _checked_labels(feedback, feedback_contract, feedback_format)
     no_raw = F.lit(None).cast(scored.schema[RAW_COLUMN].dataType).alias(RAW_COLUMN)
     no_features = F.lit(None).cast("array<float>").alias("features")
-    return (
-        scored.select(F.lit(EVENT).alias("kind"), *_COLUMNS[1:])
-        .unionByName(
-            labels.select(
-                F.lit(LABEL).alias("kind"),
-                SEQUENCE_COLUMN,
-                "event_id",
-                "time",
-                no_features,
-                "label_index",
-                "reason",
-                "row",
-                no_raw,
-            )  # fmt: skip
-        )
-        .unionByName(
-            _matches(scored, labels, rules).select(
-                F.lit(MATCH).alias("kind"),
-                SEQUENCE_COLUMN,
-                "event_id",
-                "time",
-                "features",
-                F.lit(None).cast("int").alias("label_index"),
-                F.lit(None).cast("string").alias("reason"),
-                F.lit(None).cast("string").alias("row"),
-                no_raw,
-            )  # fmt: skip
-        )
+    event_time = F.col("event_time").alias("time")
+    rows = scored.select(
+        F.lit(EVENT).alias("kind"),
+        SEQUENCE_COLUMN,
+        "event_id",
+        event_time,
+        "features",
+        "label_index",
+        "reason",
+        "row",
+        RAW_COLUMN,
+    ).unionByName(
+        labels.select(
+            F.lit(LABEL).alias("kind"),
+            SEQUENCE_COLUMN,
+            "event_id",
+            "time",
+            no_features,
+            "label_index",
+            "reason",
+            "row",
+            no_raw,
+        )  # fmt: skip
+    )
+    if join is None:
+        return rows
+    return rows.unionByName(
+        _matches(scored, labels, join).select(
+            F.lit(MATCH).alias("kind"),
+            SEQUENCE_COLUMN,
+            "event_id",
+            "time",
+            "features",
+            F.lit(None).cast("int").alias("label_index"),
+            F.lit(None).cast("string").alias("reason"),
+            F.lit(None).cast("string").alias("row"),
+            no_raw,
+        )  # fmt: skip
     )
 
 
@@ -172,7 +193,7 @@ def _matches(events: DataFrame, labels: DataFrame, rules: MatchRules) -> DataFra
     delay = f"{rules.spark_delay} microseconds"
     good_events = (
         events.filter("reason IS NULL")
-        .select(SEQUENCE_COLUMN, "event_id", "time", "features")
+        .select(SEQUENCE_COLUMN, "event_id", F.col("event_time").alias("time"), "features")
         .withWatermark("time", delay)
         .alias("e")
     )
@@ -190,18 +211,8 @@ def _matches(events: DataFrame, labels: DataFrame, rules: MatchRules) -> DataFra
     return good_labels.join(good_events, within, "inner").select("e.*")
 
 
-def _checked_events(validated: DataFrame) -> DataFrame:
-    future = F.col("reason").isNull() & _is_ahead("event_time")
-    return validated.select(
-        SEQUENCE_COLUMN,
-        "event_id",
-        F.col("event_time").alias("time"),
-        F.when(~future, F.col("features")).alias("features"),
-        F.lit(None).cast("int").alias("label_index"),
-        F.when(future, FUTURE_TIME).otherwise(F.col("reason")).alias("reason"),
-        F.when(future, F.to_json(RAW_COLUMN)).otherwise(F.col("row")).alias("row"),
-        RAW_COLUMN,
-    )
+def _future(time: Column) -> Column:
+    return F.when(_is_ahead(time), FUTURE_TIME)
 
 
 def _checked_labels(df: DataFrame, contract: FeedbackContract, file_format: str) -> DataFrame:
@@ -223,7 +234,7 @@ def _checked_labels(df: DataFrame, contract: FeedbackContract, file_format: str)
         .when(F.col("event_id").isNull(), NULL_ID)
         .when(F.col("time_text").isNull(), NULL_TIME)
         .when(F.col("time").isNull(), UNPARSABLE)
-        .when(_is_ahead("time"), FUTURE_TIME)
+        .when(_is_ahead(F.col("time")), FUTURE_TIME)
         .when(F.col("label").isNull(), NULL_LABEL)
         .when(number == 0, UNKNOWN_LABEL)
     )
@@ -237,9 +248,9 @@ def _checked_labels(df: DataFrame, contract: FeedbackContract, file_format: str)
     )
 
 
-def _is_ahead(time: str) -> Column:
+def _is_ahead(time: Column) -> Column:
     # In a streaming query this is the time of the batch, the same when it is tried again.
-    return F.col(time) > F.current_timestamp() + F.expr(_AHEAD)
+    return time > F.current_timestamp() + F.expr(_AHEAD)
 
 
 def _seconds(seconds: float) -> Column:

@@ -74,6 +74,10 @@ class MatchRules:
         """Return the time before which no event that a label could belong to is waited for."""
         return watermark - round(self.lateness * SECOND)
 
+    def unmatched_before(self, watermark: int) -> int:
+        """Return the time before which no event is wanted by a label that is yet to come."""
+        return watermark - round(self.label_timeout * SECOND)
+
     @property
     def spark_delay(self) -> int:
         """How far Spark's watermark is behind the newest row of either source.
@@ -86,7 +90,7 @@ class MatchRules:
     def remembered(self) -> int:
         """How far behind the watermark an id is remembered.
 
-        Long enough after its event was forgotten by Spark to tell a label that came too
+        Long enough after its event's features were dropped to tell a label that came too
         late, or twice, from one that never had an event.
         """
         return round((2 * self.label_timeout + self.lateness) * SECOND)

@@ -8,6 +8,7 @@ than turned into a null.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,13 +145,22 @@ def parse(
     )
 
 
-def validate(parsed: DataFrame, contract: Contract, file_format: str) -> DataFrame:
+def validate(
+    parsed: DataFrame,
+    contract: Contract,
+    file_format: str,
+    time_fault: Callable[[Column], Column] = lambda time: F.lit(None).cast("string"),
+) -> DataFrame:
     """Return each row with what the model needs of it, or the reason it cannot be used.
 
     Parameters
     ----------
     parsed : DataFrame
         From :func:`parse`.
+    contract : Contract
+    file_format : {"csv", "json", "parquet"}
+    time_fault : callable
+        Gives the reason that a row cannot be used for its event time, or null.
 
     Returns
     -------
@@ -164,7 +174,6 @@ def validate(parsed: DataFrame, contract: Contract, file_format: str) -> DataFra
     corrupt = F.col(CORRUPT_COLUMN)
     label = as_label(parsed, contract.label) if contract.label else F.lit(None)
     time_text = as_text(raw[contract.time]) if contract.time else F.lit(None)
-    is_text = file_format != "parquet"
     read = parsed.select(
         SEQUENCE_COLUMN,
         RAW_COLUMN,
@@ -174,25 +183,25 @@ def validate(parsed: DataFrame, contract: Contract, file_format: str) -> DataFra
         ),
         time_text.cast("string").alias("time_text"),
         as_time(parsed, contract.time).alias("event_time"),
-        _values(parsed, contract, is_text).alias("values"),
+        _as_floats(_numbers(parsed, contract)).alias("features"),
         label.cast("string").alias("label"),
-    ).withColumn("features", F.col("values").try_cast("array<double>").try_cast("array<float>"))
-
-    reason = (
-        F.when(corrupt.isNotNull(), WRONG_LENGTH if file_format == "csv" else UNPARSABLE)
-        .when(F.col("event_id").isNull(), NULL_ID)
-        .when(F.col("values").isNull(), NULL_FEATURE)
-        .when(F.size("values") != contract.n_features, WRONG_LENGTH)
     )
+    reason = F.when(corrupt.isNotNull(), WRONG_LENGTH if file_format == "csv" else UNPARSABLE).when(
+        F.col("event_id").isNull(), NULL_ID
+    )
+    if contract.is_array:
+        array = raw[contract.features[0]]
+        reason = reason.when(array.isNull(), NULL_FEATURE)
+        reason = reason.when(F.size(array) != contract.n_features, WRONG_LENGTH)
     # One pass over the features of a good row; which fault it is matters only in a bad one.
     total = F.aggregate("features", F.lit(0.0), lambda sum_, x: sum_ + x)
     sound = total.isNotNull() & ~F.isnan(total - total)
-    reason = reason.when(~sound, _feature_fault())
+    reason = reason.when(~sound, _feature_fault(parsed, contract, file_format))
     if contract.time:
         reason = reason.when(F.col("time_text").isNull(), NULL_TIME)
         reason = reason.when(F.col("event_time").isNull(), UNPARSABLE)
     number = class_number(F.col("label"), contract.classes)
-    reason = reason.when(number == 0, UNKNOWN_LABEL)
+    reason = reason.when(number == 0, UNKNOWN_LABEL).otherwise(time_fault(F.col("event_time")))
 
     return read.select(
         "*", reason.alias("reason"), (number - 1).cast("int").alias("label_index")
@@ -209,10 +218,13 @@ def validate(parsed: DataFrame, contract: Contract, file_format: str) -> DataFra
     )
 
 
-def parse_and_validate(df: DataFrame, contract: Contract, file_format: str) -> DataFrame:
+def parse_and_validate(
+    df: DataFrame, contract: Contract, file_format: str, **checks: Callable[[Column], Column]
+) -> DataFrame:
     """Do :func:`parse`, then :func:`validate`."""
     array = contract.features[0] if contract.is_array else None
-    return validate(parse(df, file_format, contract.columns, array), contract, file_format)
+    parsed = parse(df, file_format, contract.columns, array)
+    return validate(parsed, contract, file_format, **checks)
 
 
 def class_number(label: Column, classes: tuple[str, ...]) -> Column:
@@ -245,9 +257,13 @@ def mark_duplicates(validated: DataFrame, sequences: list[int]) -> DataFrame:
     return validated.withColumns(columns).drop(RAW_COLUMN)
 
 
-def _feature_fault() -> Column:
+def _feature_fault(parsed: DataFrame, contract: Contract, file_format: str) -> Column:
     """Return the reason for features that are not all finite numbers."""
-    values, features = F.col("values"), F.col("features")
+    values = _numbers(parsed, contract)
+    if file_format != "parquet" or _are_written(parsed, contract):
+        # Told apart only here: what is empty, and the bare tokens NaN and Infinity of JSON.
+        values = F.transform(values, as_text)
+    features = _as_floats(values)
     return (
         F.when(F.exists(values, lambda x: x.isNull()), NULL_FEATURE)
         .when(F.exists(features, lambda x: x.isNull()), UNPARSABLE)
@@ -256,16 +272,22 @@ def _feature_fault() -> Column:
     )
 
 
-def _values(parsed: DataFrame, contract: Contract, is_text: bool) -> Column:
+def _numbers(parsed: DataFrame, contract: Contract) -> Column:
     """Return the features as an array of numbers, or of text where numbers may be written so."""
     raw = F.col(RAW_COLUMN)
     if contract.is_array:
-        array = raw[contract.features[0]]
-        return F.transform(array, _unquoted) if is_text else array
-    written = any(isinstance(_type_of(parsed, f), T.StringType) for f in contract.features)
-    if written:
-        return F.array(*(as_text(raw[name]) for name in contract.features))
-    return F.array(*(raw[name].cast("double") for name in contract.features))
+        return raw[contract.features[0]]
+    kind = "string" if _are_written(parsed, contract) else "double"
+    return F.array(*(raw[name].cast(kind) for name in contract.features))
+
+
+def _as_floats(numbers: Column) -> Column:
+    return numbers.try_cast("array<double>").try_cast("array<float>")
+
+
+def _are_written(parsed: DataFrame, contract: Contract) -> bool:
+    """Tell whether some features are text."""
+    return any(isinstance(_type_of(parsed, name), T.StringType) for name in contract.features)
 
 
 def as_label(parsed: DataFrame, name: str) -> Column:

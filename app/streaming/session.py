@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from py4j.java_gateway import JavaGateway
@@ -39,8 +40,10 @@ _LOCAL = {
     "spark.driver.memory": "2g",
 }
 
-# The JVM does little here, and only its first compiler tier pays off within a short run.
-_LOCAL_JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+_LOCAL_JAVA_OPTIONS = "-XX:+UseSerialGC"
+
+# The JVM does little, and only its first compiler tier pays off within minutes.
+_SHORT_RUN_JAVA_OPTIONS = " -XX:TieredStopAtLevel=1"
 
 # What connectors ask for and pyspark brings: 50 MB that need not be fetched a second time.
 _BROUGHT_BY_PYSPARK = (
@@ -60,6 +63,7 @@ def spark_session(
     app_name: str,
     *,
     packages: Sequence[str] = (),
+    short_run: bool = True,
     on_launched: Callable[[], None] = lambda: None,
 ) -> SparkSession:
     """Return the active session, or a new one: local on all cores unless configured otherwise.
@@ -71,6 +75,8 @@ def spark_session(
         Maven coordinates of what the JVM needs beyond pyspark. They count only when
         the JVM is launched here: a session that is active already, or that
         spark-submit is setting up, keeps what it has.
+    short_run : bool
+        Whether what is done will end within minutes.
     on_launched : callable
         Called once the JVM runs: from then on this process starts no other, and
         may play with its standard error.
@@ -94,6 +100,8 @@ def spark_session(
             os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
             conf.setMaster("local[*]").setAll(list(_LOCAL.items()))
             java_options = _LOCAL_JAVA_OPTIONS
+            if short_run:
+                java_options += _SHORT_RUN_JAVA_OPTIONS
             if _LOG4J.exists():
                 java_options += f" -Dlog4j2.configurationFile={_LOG4J.as_uri()}"
             conf.set("spark.driver.extraJavaOptions", java_options)
@@ -105,6 +113,22 @@ def spark_session(
     for key, value in _REQUIRED.items():
         session.conf.set(key, value)
     return session
+
+
+@contextlib.contextmanager
+def configured(spark: SparkSession, conf: Mapping[str, str]) -> Iterator[None]:
+    """Set a session's configuration within a block, and put back what it was."""
+    before = {key: spark.conf.get(key, None) for key in conf}
+    try:
+        for key, value in conf.items():
+            spark.conf.set(key, value)
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                spark.conf.unset(key)
+            else:
+                spark.conf.set(key, value)
 
 
 def _launch(conf: SparkConf, packages: Sequence[str]) -> JavaGateway:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pyspark.sql import DataFrame
 
-from app.config import StreamSettings
+from app.config import ROCKSDB, StreamSettings
 from app.durable import write_durably
 from app.errors import UserError
 from app.model.state import config_from_metadata
@@ -27,7 +27,7 @@ from app.streaming.delivery import sink_of
 from app.streaming.inputs import InputTable
 from app.streaming.kafka import explain_failure, kafka_package
 from app.streaming.live_outputs import LiveOutputs
-from app.streaming.live_rows import STREAM_CONF, FeedbackContract, live_rows
+from app.streaming.live_rows import JOIN_CONF, STREAM_CONF, FeedbackContract, live_rows
 from app.streaming.live_sources import (
     LiveSource,
     describe_source,
@@ -40,7 +40,7 @@ from app.streaming.matching import MatchRules
 from app.streaming.running import StopRequest, prepare_workdir, query_of, run_query
 from app.streaming.schema import contract_from_metadata
 from app.streaming.scoring import check_executor_url, import_model, in_background, scoring
-from app.streaming.session import spark_session
+from app.streaming.session import configured, spark_session
 
 LIVE = "live"
 """Below the work directory: the checkpoint and the lists of files of the live stream."""
@@ -87,6 +87,7 @@ def stream(
         spark = spark_session(
             "hedgestream stream",
             packages=_packages(settings),
+            short_run=settings.available_now,
             on_launched=lambda: stack.callback(in_background(import_model).join),
         )
         live = workdir / LIVE
@@ -94,6 +95,7 @@ def stream(
         if query is None:
             # Without the checkpoint there is no offset that counts the files listed.
             shutil.rmtree(live, ignore_errors=True)
+        _refuse_other_state_store(settings, live / "state_store")
         events, feedback = _described(settings, live / "sources.json")
         bound = _bind(settings, events, registry)
         fed = _FedStreams(registry, settings)
@@ -110,7 +112,9 @@ def stream(
         )
         rules = MatchRules(settings.label_timeout, settings.lateness, settings.max_lag)
         sinks = [sink_of(spec) for spec in settings.sinks]
-        outputs = LiveOutputs(workdir, bound.contract, rules, scorers.udf, sinks)
+        outputs = LiveOutputs(
+            workdir, bound.contract, rules, scorers.udf, settings.state_store, sinks
+        )
         stack.callback(outputs.close)
         in_background(bound.classifier.compile)
         loop = MicroBatchLoop(
@@ -125,8 +129,7 @@ def stream(
             warn=listener.warned,
             before_scoring=scorers.warming.join,
         )
-        for key, value in STREAM_CONF.items():
-            spark.conf.set(key, value)
+        stack.enter_context(configured(spark, STREAM_CONF | JOIN_CONF))
         raw = [
             open_source(
                 spark,
@@ -165,6 +168,18 @@ def _completed(settings: StreamSettings, registry: ModelRegistry) -> StreamSetti
         if getattr(settings, name) is None:
             raise UserError(f"--{name}: model {settings.model!r} is new, so name {meaning}")
     return settings
+
+
+def _refuse_other_state_store(settings: StreamSettings, remembered: Path) -> None:
+    """Raise UserError when what a stream waits with is kept in another place."""
+    if not remembered.exists():
+        write_durably(remembered, settings.state_store.encode())
+    kept = remembered.read_text()
+    if kept != settings.state_store:
+        raise UserError(
+            f"--state-store: the events of this stream wait in {kept!r}, so it cannot go on with "
+            f"{settings.state_store!r}; go on with {kept!r}, or begin anew in another --workdir"
+        )
 
 
 def _packages(settings: StreamSettings) -> Sequence[str]:
@@ -233,7 +248,7 @@ def _live_rows(
         feedback_rows,
         feedback.row_format,
         contract,
-        rules,
+        rules if settings.state_store == ROCKSDB else None,
     )
 
 

@@ -39,13 +39,23 @@ SCHEMAS = {
 
 
 class Writer(Protocol):
-    """Hands rows to a source."""
+    """Hands rows to a source.
+
+    Attributes
+    ----------
+    seconds_between : float
+        How often.
+    """
+
+    seconds_between: float
 
     def write(self, name: str, rows: list[dict[str, Any]]) -> None:
         """Write rows to the source of that name; they can be read when this returns."""
 
 
 class RedisWriter:
+    seconds_between = 0.05
+
     def __init__(self, url: str) -> None:
         self._redis = redis.Redis.from_url(url)
 
@@ -57,6 +67,9 @@ class RedisWriter:
 
 
 class ParquetWriter:
+    # Five files a second to each source.
+    seconds_between = 0.2
+
     def __init__(self, root: Path) -> None:
         self._root = root
         self._files = 0
@@ -100,7 +113,7 @@ def feed(writer: Writer, rate: int, seconds: float, delay: float, seed: int) -> 
             labels = [{"event_id": e, "feedback_time": now, "label": v} for _, e, v in ready]
             writer.write("feedback", labels)
             written |= dict.fromkeys((e for _, e, _ in ready), time.time())
-        time.sleep(max(0.0, now + 0.05 - time.time()))
+        time.sleep(max(0.0, now + writer.seconds_between - time.time()))
     return written
 
 
@@ -189,7 +202,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.freshness", description=__doc__)
     parser.add_argument("--rate", type=int, default=500, help="events a second")
     parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--warm-up", type=float, default=20.0)
+    parser.add_argument("--warm-up", type=float, default=60.0)
     parser.add_argument("--delay", type=float, default=1.0, help="mean, of labels, in seconds")
     parser.add_argument("--sources", nargs="+", default=["redis", "parquet"])
     options = parser.parse_args()

@@ -8,9 +8,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from app.errors import UserError
+from app.errors import StreamFailedError, UserError
 from app.monitor.batch_log import BatchLog
 from app.registry.opening import chain_of
+from app.streaming.ledger import FeedbackLedger
+from app.streaming.live_rows import JOIN_CONF, STREAM_CONF
 from app.streaming.loop import MicroBatchLoop, Step
 from tests.integration.live_streams import (
     LiveStream,
@@ -110,11 +112,19 @@ class Crash(Exception):
     pass
 
 
+@pytest.mark.parametrize(
+    ("state_store", "steps"),
+    [
+        ("driver", list(Step)),
+        ("rocksdb", [Step.DEAD_LETTERS_WRITTEN, Step.PUBLISHED, Step.LOGGED]),
+    ],
+)
 def test_batches_that_crash_after_each_step_are_counted_once(
-    sources, undisturbed, tmp_path, monkeypatch
+    state_store, steps, sources, undisturbed, tmp_path, monkeypatch
 ):
     """The n-th run crashes after the n-th step of a batch, and the next one goes on from there."""
-    for crash_after in Step:
+    options = {"max_rows_per_batch": ROWS_PER_BATCH, "state_store": state_store}
+    for crash_after in steps:
 
         def crash(loop, step, crash_after=crash_after):
             # In a batch with labels to learn: the first has none whose event has come.
@@ -124,9 +134,28 @@ def test_batches_that_crash_after_each_step_are_counted_once(
         with monkeypatch.context() as patched:
             patched.setattr(MicroBatchLoop, "_reached", crash)
             with pytest.raises(Crash, match=crash_after):
-                live_run(tmp_path, *sources, max_rows_per_batch=ROWS_PER_BATCH)
-    summary = live_run(tmp_path, *sources, max_rows_per_batch=ROWS_PER_BATCH)
+                live_run(tmp_path, *sources, **options)
+    summary = live_run(tmp_path, *sources, **options)
     assert_equal(summary, tmp_path, undisturbed)
+
+
+def test_a_stream_does_not_move_from_one_state_store_to_another(sources, undisturbed):
+    _, workdir = undisturbed
+    with pytest.raises(
+        UserError, match="--state-store: the events of this stream wait in 'driver'"
+    ):
+        live_run(workdir, *sources, state_store="rocksdb")
+
+
+def test_features_that_were_lost_end_the_run(sources, tmp_path, monkeypatch):
+    monkeypatch.setattr(FeedbackLedger, "features", lambda self, ids: {})
+    with pytest.raises(StreamFailedError, match="features of event 'e[0-9]+' are not in the state"):
+        live_run(tmp_path, *sources, max_rows_per_batch=ROWS_PER_BATCH)
+
+
+def test_a_session_is_left_as_it_was(spark, undisturbed):
+    for name in (*STREAM_CONF, *JOIN_CONF):
+        assert spark.conf.get(name, None) != (STREAM_CONF | JOIN_CONF)[name]
 
 
 def test_a_run_after_the_last_row_changes_nothing(sources, undisturbed):
@@ -230,7 +259,7 @@ def test_what_spark_keeps_is_bounded_when_no_label_ever_comes(tmp_path, monkeypa
     (tmp_path / "feedback").mkdir()
     summary = live_run(
         tmp_path / "w", f"json:{tmp_path}/events", f"json:{tmp_path}/feedback",
-        max_rows_per_batch=50, label_timeout=300.0, max_lag=300.0,
+        max_rows_per_batch=50, label_timeout=300.0, max_lag=300.0, state_store="rocksdb",
     )  # fmt: skip
     assert summary.total.rows_scored == 1000
     rows_per_second = 1000 / 6000

@@ -105,16 +105,15 @@ def test_a_label_from_before_the_watermark_is_late(ledger):
 def test_a_label_without_an_event_is_an_orphan_once_the_watermark_has_passed(ledger):
     ledger.decide(0, [event("z", 1000)], [label("a", 1000), label("z", 1000)])
     assert dead(ledger.decide(1, [event("y", 1020)], [label("y", 1020)])) == []
+    # The newest rows let the watermark pass, and no batch need come after them.
     decision = ledger.decide(2, [event("x", 1021)], [label("x", 1021)])
-    assert (decision.watermark, dead(decision)) == (1010 * SECOND, [])
-    decision = ledger.decide(3, [], [])
-    assert (decision.watermark, dead(decision)) == (1011 * SECOND, [("a", "orphan_feedback")])
+    assert (decision.watermark, dead(decision)) == (1010 * SECOND, [("a", "orphan_feedback")])
     assert decision.pending == 0
 
 
 def test_an_orphan_keeps_its_row(ledger):
-    ledger.decide(0, [event("z", 2000)], [label("a", 1000), label("z", 2000)])
-    (orphan,) = ledger.decide(1, [], []).dead
+    labels = [label("a", 1000), label("z", 2000)]
+    (orphan,) = ledger.decide(0, [event("z", 2000)], labels).dead
     assert orphan.row == '{"id": "a"}'
 
 
@@ -126,8 +125,8 @@ def test_an_event_from_before_the_watermark_is_not_matched(ledger):
 
 def test_an_idle_source_does_not_keep_labels_waiting_for_ever(ledger):
     ledger.decide(0, [], [label("a", 1000)])
-    assert dead(ledger.decide(1, [], [label("b", 1071)])) == []
-    assert dead(ledger.decide(2, [], [])) == [("a", "orphan_feedback")]
+    assert dead(ledger.decide(1, [], [label("b", 1070)])) == []
+    assert dead(ledger.decide(2, [], [label("c", 1071)])) == [("a", "orphan_feedback")]
 
 
 def test_what_is_remembered_stays_bounded_when_one_source_is_idle(ledger):
@@ -135,6 +134,48 @@ def test_what_is_remembered_stays_bounded_when_one_source_is_idle(ledger):
         ledger.decide(batch, [event(f"e{batch}", 1000 + 10 * batch)], [])
     window = RULES.max_lag + RULES.lateness + RULES.remembered / SECOND
     assert ledger.sizes()["events"] <= window / 10 + 2
+
+
+def with_features(name: str, time: float) -> Event:
+    return event(name, time)._replace(features=name.encode())
+
+
+def test_features_wait_for_a_label_no_longer_than_one_may_come(ledger):
+    ledger.decide(0, [with_features("a", 1000), with_features("b", 1001)], [])
+    # The watermark is 1100 and holds for the next batch.
+    ledger.decide(1, [event("z", 1110)], [label("z", 1110)])
+    assert ledger.features(["a", "b"]) == {"a": b"a", "b": b"b"}
+    ledger.decide(2, [event("y", 1111)], [label("y", 1111)])
+    assert ledger.features(["a", "b"]) == {"a": b"a", "b": b"b"}
+    ledger.decide(3, [], [label("b", 1101)])
+    assert ledger.features(["a", "b"]) == {"b": b"b"}
+
+
+def test_features_of_a_batch_stay_as_long_as_it_may_be_tried_again(ledger):
+    ledger.decide(0, [with_features("a", 1000), with_features("b", 1000)], [label("a", 1005)])
+    ledger.decide(1, [], [])
+    assert set(ledger.features(["a", "b"])) == {"a", "b"}
+    ledger.decide(2, [], [])
+    assert set(ledger.features(["a", "b"])) == {"b"}
+
+
+def test_features_of_an_event_that_no_label_can_meet_are_not_kept(ledger):
+    ledger.decide(0, [event("z", 1200)], [label("z", 1200)])
+    ledger.decide(1, [with_features("late", 1189), with_features("timely", 1190)], [])
+    assert set(ledger.features(["late", "timely"])) == {"timely"}
+
+
+def test_the_first_event_of_an_id_is_the_one_whose_features_count(ledger):
+    ledger.decide(0, [with_features("a", 1000)], [])
+    ledger.decide(1, [with_features("a", 1001)._replace(features=b"other")], [])
+    assert ledger.features(["a"]) == {"a": b"a"}
+
+
+def test_what_is_kept_stays_bounded_when_no_label_comes(ledger):
+    for batch in range(200):
+        ledger.decide(batch, [with_features(f"e{batch}", 1000 + 10 * batch)], [])
+    window = RULES.max_lag + RULES.lateness + RULES.label_timeout
+    assert ledger.sizes()["features"] <= window / 10 + 2
 
 
 def test_a_batch_tried_again_is_told_the_same(ledger):
@@ -169,7 +210,7 @@ def test_a_batch_that_the_disk_refuses_is_not_entered_in_part(ledger, monkeypatc
         patched.setattr(ledger, "_enter_labels", refuse)
         with pytest.raises(StorageError, match="ledger.sqlite cannot be written: disk I/O error"):
             ledger.decide(0, [event("a", 1000)], [])
-    assert ledger.sizes() == {"events": 0, "labels": 0}
+    assert ledger.sizes() == {"events": 0, "features": 0, "labels": 0}
     assert matched(ledger.decide(0, [event("a", 1000)], [label("a", 1001)])) == [("a", 1)]
 
 
