@@ -34,7 +34,8 @@ chaos: $(TESTING) ## Kill runs and their Redis at random; check that nothing is 
 	$(BIN)/python -m tests.chaos.registry_machine
 	$(BIN)/python -m tests.chaos.streams
 
-bench: $(TESTING) ## Measure how soon a label changes predictions (5 minutes)
+bench: $(TESTING) ## Measure learning beside C, and how soon a label changes predictions (6 minutes)
+	$(BIN)/python -m tests.bench.learner
 	$(BIN)/python -m tests.bench.freshness
 
 soak: $(TESTING) ## Run a stream of an hour in ten minutes; print how memory and state grow

@@ -3,13 +3,16 @@
 Events of an hour are written six times as fast as they are dated, each label later, to
 Redis streams that are trimmed behind the reader. Told is how memory (resident, of the
 driver, the JVM and the Python workers) and state (rows in the ledger, bytes of the
-checkpoint) grow after the warm-up: a slope in MiB, rows or KiB per minute.
+checkpoint) grow after the warm-up: a slope in MiB, rows or KiB per minute. A JVM lets
+its heap fill before it collects, so what is live in it is told too, where ``jcmd`` is.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -30,36 +33,57 @@ KEPT_ENTRIES = 50_000
 LABEL_TIMEOUT = 300.0
 
 
+def group_of(process: subprocess.Popen[str]) -> dict[int, str]:
+    """Return the processes of a process group, each with its kind."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        pid = int(path.name)
+        try:
+            if os.getpgid(pid) != process.pid:
+                continue
+            program = (path / "cmdline").read_text().split("\0")[0]
+        except (OSError, ProcessLookupError):
+            continue
+        kind = "jvm" if "java" in program else "workers"
+        found[pid] = "driver" if pid == process.pid else kind
+    return found
+
+
+def live_heap_mib(process: subprocess.Popen[str]) -> float:
+    """Collect the JVM's garbage and return what is left."""
+    (pid,) = (str(pid) for pid, kind in group_of(process).items() if kind == "jvm")
+    subprocess.run(["jcmd", pid, "GC.run"], check=True, capture_output=True)
+    told = subprocess.run(
+        ["jcmd", pid, "GC.heap_info"], check=True, capture_output=True, text=True
+    ).stdout
+    heap = told.partition("Metaspace")[0]
+    return sum(map(int, re.findall(r"total \d+K, used (\d+)K", heap))) / 1024
+
+
 def resident_mib(process: subprocess.Popen[str]) -> dict[str, float]:
     """Return the resident memory of a process group by kind, in MiB."""
     found = {"driver": 0.0, "jvm": 0.0, "workers": 0.0}
-    for path in Path("/proc").glob("[0-9]*"):
+    for pid, kind in group_of(process).items():
         try:
-            if os.getpgid(int(path.name)) != process.pid:
-                continue
-            command = (path / "cmdline").read_text()
-            pages = int((path / "statm").read_text().split()[1])
+            pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
         except (OSError, ProcessLookupError):
             continue
-        kind = "jvm" if "java" in command.split("\0")[0] else "workers"
-        if int(path.name) == process.pid:
-            kind = "driver"
         found[kind] += pages * os.sysconf("SC_PAGE_SIZE") / 2**20
     return found
 
 
 def state_rows(workdir: Path) -> float:
-    """Return how many events and labels the ledger remembers."""
+    """Return how many events, features and labels the ledger remembers."""
     (path,) = workdir.glob("ledgers/*.sqlite")
     with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as ledger:
         return sum(
             ledger.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
-            for table in ("events", "labels")
+            for table in ("events", "features", "labels")
         )
 
 
 def checkpoint_kib(workdir: Path) -> float:
-    return sum(f.stat().st_size for f in workdir.glob("live/checkpoint/state/**/*")) / 1024
+    return sum(f.stat().st_size for f in workdir.glob("live/checkpoint/**/*")) / 1024
 
 
 def slope(samples: list[tuple[float, float]]) -> float:
@@ -111,7 +135,8 @@ def _drive(
     X, y = small_rows(10_000)
     writer.write("events", [first_event(time.time() - 3600 * 24)])
     wait_until(lambda: run.batches() > 0 or process.poll() is not None, "a batch", 180)
-    started, sent, sampled = time.time(), 0, 0.0
+    started, sent, sampled, collected = time.time(), 0, 0.0, 0.0
+    has_jcmd = shutil.which("jcmd") is not None
     dated = started - 3600 * 12
     waiting: list[tuple[float, str, int]] = []
     samples: dict[str, list[tuple[float, float]]] = {}
@@ -137,8 +162,11 @@ def _drive(
             figures = {f"{k}, MiB": v for k, v in resident_mib(process).items()}
             figures |= {
                 "ledger, rows": state_rows(run.workdir),
-                "Spark's state, KiB": checkpoint_kib(run.workdir),
+                "checkpoint, KiB": checkpoint_kib(run.workdir),
             }
+            if has_jcmd and elapsed - collected >= 60:
+                collected = elapsed
+                figures["jvm's live heap, MiB"] = live_heap_mib(process)
             for name, value in figures.items():
                 samples.setdefault(name, []).append((elapsed, value))
         time.sleep(0.1)

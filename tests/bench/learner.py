@@ -1,0 +1,90 @@
+"""What learning a row costs, beside the same update in C: ``python -m tests.bench.learner``.
+
+Both learn the same rows by turns, on one core, so that each ratio is of one time and one
+machine. Told are the medians, in microseconds a row, and by how much the two differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from app.model import HBPClassifier
+from app.model.backend import use_one_thread
+from tests.bench.yardstick import Yardstick, compiled
+
+SIZES = ((20, 100), (4, 32), (8, 64), (20, 256))
+"""Hidden layers and units; the paper's first."""
+
+N_FEATURES, N_CLASSES = 28, 2
+UPDATE_BATCH_SIZE = 32
+
+_CHECKED_ROWS = 200
+
+
+def rows(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows whose label needs more than a linear model."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, N_FEATURES)).astype(np.float32)
+    return X, (X[:, 0] * X[:, 1] > 0).astype(np.int32)
+
+
+def model(n_layers: int, n_units: int, **options: int) -> HBPClassifier:
+    return HBPClassifier(
+        N_FEATURES, N_CLASSES, n_hidden_layers=n_layers, n_hidden_units=n_units, **options
+    )
+
+
+def microseconds_a_row(
+    learners: list[Callable[[np.ndarray, np.ndarray], object]], n: int, rounds: int
+) -> np.ndarray:
+    """Return each learner's time a row, shape (rounds, n_learners); they take turns."""
+    X, y = rows(n)
+    for learn in learners:
+        learn(X, y)
+    times = np.empty((rounds, len(learners)))
+    for turn in times:
+        for place, learn in enumerate(learners):
+            started = time.perf_counter()
+            learn(X, y)
+            turn[place] = (time.perf_counter() - started) / n * 1e6
+    return times
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.learner", description=__doc__)
+    parser.add_argument("--rows", type=int, default=4096)
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    use_one_thread()
+    with tempfile.TemporaryDirectory() as directory:
+        library = compiled(Path(directory))
+    if library is None:
+        print("no C compiler is here, so there is nothing to compare with")
+        return
+    print(f"{'layers x units':<16} {'C us':>8} {'learner us':>11} {'ratio':>7} {'differs by':>11}")
+    X, y = rows(_CHECKED_ROWS)
+    for size in SIZES:
+        learner = model(*size)
+        yardstick = Yardstick(library, learner.config, learner.get_state())
+        apart = np.abs(learner.partial_fit(X, y) - yardstick.partial_fit(X, y)).max()
+        n = max(512, options.rows * 20 * 100 // (size[0] * size[1]) // 4)
+        times = microseconds_a_row([yardstick.partial_fit, learner.partial_fit], n, options.rounds)
+        c, xla = np.median(times, axis=0)
+        ratio = np.median(times[:, 1] / times[:, 0])
+        print(f"{size[0]:>3} x {size[1]:<10} {c:>8.1f} {xla:>11.1f} {ratio:>7.2f} {apart:>11.1e}")
+    one, many = model(*SIZES[0]), model(*SIZES[0], update_batch_size=UPDATE_BATCH_SIZE)
+    times = microseconds_a_row([one.partial_fit, many.partial_fit], options.rows, options.rounds)
+    gain = np.median(times[:, 0] / times[:, 1])
+    print(f"updates of {UPDATE_BATCH_SIZE} rows learn {gain:.1f} times as many rows a second")
+
+
+if __name__ == "__main__":
+    main()
