@@ -111,6 +111,12 @@ def test_a_label_without_an_event_is_an_orphan_once_the_watermark_has_passed(led
     assert decision.pending == 0
 
 
+def test_a_batch_of_older_rows_does_not_move_the_watermark_back(ledger):
+    ledger.decide(0, [event("z", 1200)], [label("z", 1200)])
+    ledger.decide(1, [event("y", 1191)], [label("y", 1191)])
+    assert ledger.decide(2, [], []).watermark == 1190 * SECOND
+
+
 def test_an_orphan_keeps_its_row(ledger):
     labels = [label("a", 1000), label("z", 2000)]
     (orphan,) = ledger.decide(0, [event("z", 2000)], labels).dead
