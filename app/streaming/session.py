@@ -36,6 +36,10 @@ _LOCAL = {
     "spark.driver.host": "127.0.0.1",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
+    # For a UI that is off, Spark would remember the last thousand of each.
+    "spark.ui.retainedJobs": "20",
+    "spark.ui.retainedStages": "20",
+    "spark.sql.ui.retainedExecutions": "20",
     "spark.sql.shuffle.partitions": "2",
     "spark.driver.memory": "2g",
 }

@@ -44,14 +44,15 @@ def group_of(process: subprocess.Popen[str]) -> dict[int, str]:
             program = (path / "cmdline").read_text().split("\0")[0]
         except (OSError, ProcessLookupError):
             continue
-        kind = "jvm" if "java" in program else "workers"
+        kind = "jvm" if Path(program).name == "java" else "workers"
         found[pid] = "driver" if pid == process.pid else kind
     return found
 
 
 def live_heap_mib(process: subprocess.Popen[str]) -> float:
     """Collect the JVM's garbage and return what is left."""
-    (pid,) = (str(pid) for pid, kind in group_of(process).items() if kind == "jvm")
+    # A process that the JVM is about to start looks like it for a moment, and is younger.
+    pid = str(min(pid for pid, kind in group_of(process).items() if kind == "jvm"))
     subprocess.run(["jcmd", pid, "GC.run"], check=True, capture_output=True)
     told = subprocess.run(
         ["jcmd", pid, "GC.heap_info"], check=True, capture_output=True, text=True

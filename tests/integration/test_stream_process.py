@@ -13,7 +13,7 @@ import pytest
 
 from tests.chaos.live import LiveRun
 from tests.chaos.replays import differences, ended
-from tests.integration.live_streams import LiveStream, live_stream, write_json
+from tests.integration.live_streams import LiveStream, live_run, live_stream, write_json
 
 # Queries, or whole processes, start several times in each, on a machine that may be busy.
 pytestmark = pytest.mark.timeout(600)
@@ -59,7 +59,7 @@ def test_a_run_told_to_end_finishes_its_batch_and_the_next_goes_on_without_a_gap
 
     for part in range(PARTS // 2, PARTS):
         add(tmp_path, rows, part)
-    LiveRun(run.workdir, run.events, run.feedback, rows_per_batch=N).finish()
+    live_run(run.workdir, run.events, run.feedback, max_rows_per_batch=N)
     totals = run.totals()
     assert {"learned": totals.rows_learned, **totals.labels.dead} == rows.expected
     assert run.outcome()["events_twice"] == 0
@@ -95,13 +95,13 @@ def test_a_stream_killed_between_and_in_its_batches_ends_as_one_that_was_not(row
     for part in range(PARTS):
         add(tmp_path, rows, part)
     sources = f"json:{tmp_path}/events", f"json:{tmp_path}/feedback"
-    undisturbed = LiveRun(tmp_path / "a", *sources, rows_per_batch=120)
-    undisturbed.finish()
+    undisturbed = LiveRun(tmp_path / "a", *sources)
+    live_run(undisturbed.workdir, *sources, max_rows_per_batch=120)
     run = LiveRun(tmp_path / "b", *sources, rows_per_batch=120)
     for batches in (1, 3):
         process = run.start()
         with ended(process):
             assert run.wait_for_batches(process, batches)
             run.wait_for_entered(process, batches)
-    run.finish()
+    live_run(run.workdir, *sources, max_rows_per_batch=120)
     assert not differences(run.outcome(), undisturbed.outcome())
