@@ -1,18 +1,14 @@
-"""Settings, each validated once, with its default and its unit."""
+"""What a run is asked to do: settings, each validated once, with its default and its unit."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from app.errors import InvalidParameterError
+from app.model_config import ModelConfig, is_int, is_real, require
 from app.source_spec import SinkSpec, SourceSpec
 
-HEDGE_LOSSES = ("minmax", "raw")
-DTYPES = ("float32", "float64")
 OUTAGE_POLICIES = ("stale", "fail")
 DRIVER, ROCKSDB = "driver", "rocksdb"
 STATE_STORES = (DRIVER, ROCKSDB)
@@ -30,123 +26,6 @@ def option_name(setting: str) -> str:
     ('--layers', '--learning-rate')
     """
     return "--" + _OPTION_NAMES.get(setting, setting).replace("_", "-")
-
-
-def _require(ok: bool, name: str, expected: str, value: object) -> None:
-    if not ok:
-        raise InvalidParameterError(name, f"must be {expected}, not {value!r}")
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_real(value: object) -> bool:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:
-        return False
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """What defines a model: its architecture and how it learns.
-
-    Fixed when the model is created and stored with every state, so that a
-    resumed run learns exactly as the first one did.
-
-    Parameters
-    ----------
-    n_features : int
-        Length D of a row.
-    n_classes : int
-        Number of classes C, at least 2.
-    n_hidden_layers : int
-        Depth L.
-    n_hidden_units : int
-        Width H of each hidden layer.
-    learning_rate : float
-        Step size eta of plain SGD.
-    beta : float
-        Hedge discount, in (0, 1).
-    smoothing : float
-        s in the floor s / L under each alpha, in [0, 1].
-    hedge_loss : {"minmax", "raw"}
-        The loss given to the hedge: cross-entropies rescaled to [0, 1] over
-        the heads of one row, or as they are.
-    input_head : bool
-        Whether a head reads the input itself (head 0 of the paper).
-    standardize : bool
-        Whether rows are standardised by running moments.
-    gradient_clip_norm : float or None
-        Largest Euclidean norm of one layer's gradient; None leaves it alone.
-    update_batch_size : int
-        Rows averaged into one update; 1 is the paper's.
-    dtype : {"float32", "float64"}
-        Of weights and arithmetic. Running moments are float64 always.
-    seed : int
-        Of the initial weights.
-
-    Raises
-    ------
-    InvalidParameterError
-        When a value is outside its range.
-    """
-
-    n_features: int
-    n_classes: int
-    n_hidden_layers: int = 20
-    n_hidden_units: int = 100
-    learning_rate: float = 0.01
-    beta: float = 0.99
-    smoothing: float = 0.2
-    hedge_loss: str = "minmax"
-    input_head: bool = False
-    standardize: bool = True
-    gradient_clip_norm: float | None = 10.0
-    update_batch_size: int = 1
-    dtype: str = "float32"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("n_features", "n_hidden_layers", "n_hidden_units", "update_batch_size"):
-            value = getattr(self, name)
-            _require(_is_int(value) and value >= 1, name, "an integer of at least 1", value)
-        _require(
-            _is_int(self.n_classes) and self.n_classes >= 2,
-            "n_classes",
-            "an integer of at least 2",
-            self.n_classes,
-        )
-        _require(
-            _is_int(self.seed) and self.seed >= 0, "seed", "an integer of at least 0", self.seed
-        )
-        rate, clip = self.learning_rate, self.gradient_clip_norm
-        _require(_is_real(rate) and rate > 0, "learning_rate", "a number above 0", rate)
-        _require(_is_real(self.beta) and 0 < self.beta < 1, "beta", "between 0 and 1", self.beta)
-        _require(
-            _is_real(self.smoothing) and 0 <= self.smoothing <= 1,
-            "smoothing",
-            "from 0 to 1",
-            self.smoothing,
-        )
-        _require(
-            clip is None or (_is_real(clip) and clip > 0),
-            "gradient_clip_norm",
-            "a number above 0 or None",
-            clip,
-        )
-        for name, choices in (("hedge_loss", HEDGE_LOSSES), ("dtype", DTYPES)):
-            value = getattr(self, name)
-            _require(value in choices, name, "one of " + ", ".join(choices), value)
-        for name in ("input_head", "standardize"):
-            value = getattr(self, name)
-            _require(isinstance(value, bool), name, "True or False", value)
-
-    def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,20 +89,20 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         usable = bool(self.model) and all(c.isalnum() or c in "-_." for c in self.model)
-        _require(usable, "model", "a name of letters, digits, '-', '_' and '.'", self.model)
+        require(usable, "model", "a name of letters, digits, '-', '_' and '.'", self.model)
         for name, least in (("keep_snapshots", 1), ("keep_every", 0)):
             _require_int(self, name, least)
         policy = self.on_registry_outage
         choices = "one of " + ", ".join(OUTAGE_POLICIES)
-        _require(policy in OUTAGE_POLICIES, "on_registry_outage", choices, policy)
+        require(policy in OUTAGE_POLICIES, "on_registry_outage", choices, policy)
         for name in ("max_staleness", "registry_patience"):
             _require_seconds(self, name)
         for name in ("features", "classes"):
             value = getattr(self, name)
             sound = value is None or (len(set(value)) == len(value) and all(value))
-            _require(sound, name, "different names, none of them empty", value)
+            require(sound, name, "different names, none of them empty", value)
         enough = self.classes is None or len(self.classes) >= 2
-        _require(enough, "classes", "at least two labels", self.classes)
+        require(enough, "classes", "at least two labels", self.classes)
         # Outside ranges are told before a session is started.
         ModelConfig(n_features=1, n_classes=2, **self.model_options)
 
@@ -256,7 +135,7 @@ class ReplaySettings(RunSettings):
     rows_per_batch: int = 5000
 
     def __post_init__(self) -> None:
-        _require(self.format in FORMATS, "format", "one of " + ", ".join(FORMATS), self.format)
+        require(self.format in FORMATS, "format", "one of " + ", ".join(FORMATS), self.format)
         _require_int(self, "rows_per_batch", 1)
         super().__post_init__()
 
@@ -324,12 +203,12 @@ class StreamSettings(RunSettings):
             _require_seconds(self, name)
         _require_int(self, "max_rows_per_batch", 1)
         choices = "one of " + ", ".join(STATE_STORES)
-        _require(self.state_store in STATE_STORES, "state_store", choices, self.state_store)
+        require(self.state_store in STATE_STORES, "state_store", choices, self.state_store)
         if self.feature_count is not None:
             _require_int(self, "feature_count", 1)
         named = (self.id, self.time, *(self.features or ()))
-        _require(len(set(named)) == len(named), "features", "other columns than id and time", named)
-        _require(
+        require(len(set(named)) == len(named), "features", "other columns than id and time", named)
+        require(
             self.events != self.feedback, "feedback", "another source than --events", self.feedback
         )
         super().__post_init__()
@@ -337,9 +216,9 @@ class StreamSettings(RunSettings):
 
 def _require_int(settings: object, name: str, least: int) -> None:
     value = getattr(settings, name)
-    _require(_is_int(value) and value >= least, name, f"an integer of at least {least}", value)
+    require(is_int(value) and value >= least, name, f"an integer of at least {least}", value)
 
 
 def _require_seconds(settings: object, name: str) -> None:
     value = getattr(settings, name)
-    _require(_is_real(value) and value >= 0, name, "at least 0", value)
+    require(is_real(value) and value >= 0, name, "at least 0", value)

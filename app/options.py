@@ -7,11 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
-from app.config import HEDGE_LOSSES, OUTAGE_POLICIES
+from app.config import OUTAGE_POLICIES
 from app.console import integer, number, url_without_password
+from app.model_config import (
+    DEFAULT_LEARNING_RATE,
+    DEFAULT_VARIANT,
+    HEDGE_LOSSES,
+    INPUT_HEADS,
+    VARIANTS,
+)
 
 _REGISTRY = "Registry"
 _MODEL = "Model (fixed when it is created)"
+_FAST = VARIANTS[DEFAULT_VARIANT]
 
 RedisUrl = Annotated[
     str | None,
@@ -114,16 +122,28 @@ Units = Annotated[
         rich_help_panel=_MODEL,
     ),
 ]
+Variant = Annotated[
+    str | None,
+    typer.Option(
+        help=f"Defaults of what follows: {', '.join(VARIANTS)}. Default: {DEFAULT_VARIANT}.",
+        rich_help_panel=_MODEL,
+    ),
+]
 LearningRate = Annotated[
     float | None,
-    typer.Option(parser=number, metavar="NUMBER", help="Default: 0.01.", rich_help_panel=_MODEL),
+    typer.Option(
+        parser=number,
+        metavar="NUMBER",
+        help=f"Default: {DEFAULT_LEARNING_RATE}.",
+        rich_help_panel=_MODEL,
+    ),
 ]
 Beta = Annotated[
     float | None,
     typer.Option(
         parser=number,
         metavar="NUMBER",
-        help="Hedge discount. Default: 0.99.",
+        help=f"Hedge discount. Default: {_FAST['beta']}.",
         rich_help_panel=_MODEL,
     ),
 ]
@@ -139,14 +159,24 @@ Smoothing = Annotated[
 HedgeLoss = Annotated[
     str | None,
     typer.Option(
-        help=f"One of {', '.join(HEDGE_LOSSES)}. Default: minmax.", rich_help_panel=_MODEL
+        help=f"One of {', '.join(HEDGE_LOSSES)}. Default: {_FAST['hedge_loss']}.",
+        rich_help_panel=_MODEL,
+    ),
+]
+HeadRate = Annotated[
+    float | None,
+    typer.Option(
+        parser=number,
+        metavar="NUMBER",
+        help=f"The heads' rate, as a multiple of the rate. Default: {_FAST['head_rate']}.",
+        rich_help_panel=_MODEL,
     ),
 ]
 InputHead = Annotated[
-    bool | None,
+    str | None,
     typer.Option(
-        "--input-head/--no-input-head",
-        help="A head on the input itself. Default: no.",
+        help=f"How a head on the input learns: {', '.join(INPUT_HEADS)}. "
+        f"Default: {_FAST['input_head']}.",
         rich_help_panel=_MODEL,
     ),
 ]
@@ -155,7 +185,7 @@ GradientClipNorm = Annotated[
     typer.Option(
         parser=number,
         metavar="NUMBER",
-        help="Of one layer's gradient. Default: 10.",
+        help=f"Of one layer's gradient; 0: none. Default: {_FAST['gradient_clip_norm']:g}.",
         rich_help_panel=_MODEL,
     ),
 ]

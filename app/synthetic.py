@@ -1,13 +1,16 @@
-"""Synthetic streams with concept drift, in the style of the HBP paper's CD1.
+"""The synthetic streams of the HBP paper: Syn8, CD1 and CD2.
 
 D. Sahoo, Q. Pham, J. Lu, S. C. H. Hoi, "Online Deep Learning: Learning Deep
-Neural Networks on the Fly", IJCAI 2018, section 4.1: labels come from a random
-deep network; CD1 follows one such concept, then another, then the first again.
+Neural Networks on the Fly", IJCAI 2018, section 4.1: labels come from random
+deep networks; a stream with drift follows one such concept, then another, a third of the
+rows each. The paper says neither how weights are drawn nor where classes part: here they
+are drawn so that activations keep their scale, and classes part at the median.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -49,29 +52,46 @@ class RandomNetworkConcept:
         return (X @ self._kernels[-1])[:, 0]
 
 
+@dataclass(frozen=True)
+class Concepts:
+    """What labels a stream: the depths of its concepts, and which labels each equal part."""
+
+    depths: tuple[int, ...]
+    order: tuple[int, ...]
+
+
+PAPER_STREAMS = {
+    "syn8": Concepts(depths=(8,), order=(0,)),
+    "cd1": Concepts(depths=(8, 8), order=(0, 1, 0)),
+    "cd2": Concepts(depths=(8, 6, 8), order=(0, 1, 2)),
+}
+
+
 def drift_points(n_rows: int) -> list[int]:
-    """Return the rows, counted from 0, at which the concept changes."""
+    """Return the rows, counted from 0, at which the concept of CD1 and CD2 changes."""
     return [n_rows // 3, 2 * n_rows // 3]
 
 
-def cd1_blocks(
-    n_rows: int, n_features: int = 50, depth: int = 8, width: int = 100, seed: int = 0
+def stream_blocks(
+    name: str, n_rows: int, n_features: int = 50, width: int = 100, seed: int = 0
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield blocks (X, y) of a CD1 stream: concept 1, concept 2, concept 1 again.
+    """Yield blocks (X, y) of one of ``PAPER_STREAMS``.
 
     Yields
     ------
     X : ndarray, shape (n, n_features), float32, standard normal
     y : ndarray, shape (n,), int8
     """
+    stream = PAPER_STREAMS[name]
     rng = np.random.default_rng(seed)
-    first, second = (RandomNetworkConcept(n_features, depth, width, rng) for _ in range(2))
-    edges = [0, *drift_points(n_rows), n_rows]
-    for concept, start, end in zip((first, second, first), edges, edges[1:], strict=False):
+    concepts = [RandomNetworkConcept(n_features, depth, width, rng) for depth in stream.depths]
+    parts = len(stream.order)
+    edges = [n_rows * part // parts for part in range(parts + 1)]
+    for concept, start, end in zip(stream.order, edges, edges[1:], strict=False):
         for block in range(start, end, _ROWS_PER_BLOCK):
             X = rng.normal(size=(min(_ROWS_PER_BLOCK, end - block), n_features))
             X = X.astype(np.float32)
-            yield X, concept.labels(X)
+            yield X, concepts[concept].labels(X)
 
 
 def write_cd1(path: str | Path, n_rows: int, n_features: int = 50, seed: int = 0) -> None:
@@ -79,6 +99,6 @@ def write_cd1(path: str | Path, n_rows: int, n_features: int = 50, seed: int = 0
     fields = [(f"x{i}", pa.float32()) for i in range(n_features)] + [("label", pa.int8())]
     schema = pa.schema(fields)
     with pyarrow.csv.CSVWriter(path, schema) as writer:
-        for X, y in cd1_blocks(n_rows, n_features, seed=seed):
+        for X, y in stream_blocks("cd1", n_rows, n_features, seed=seed):
             columns = [pa.array(column) for column in X.T] + [pa.array(y)]
             writer.write_table(pa.table(columns, schema=schema))

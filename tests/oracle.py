@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.config import ModelConfig
+from app.model_config import ModelConfig
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -72,15 +72,16 @@ class NumpyHBP:
             features, labels = state.pop("pending_features"), state.pop("pending_labels")
             count = int(state.pop("pending_count"))
             self.waiting = list(zip(features[:count], labels[:count], strict=True))
+        self.covariance = state.pop("input_head_covariance", None)
         self.weights = state
         self.layer_updates = self.clipped_updates = self.floored_alphas = 0
 
         L = config.n_hidden_layers
         self.hidden = [(f"hidden_kernel_{i}", f"hidden_bias_{i}") for i in range(L)]
         # A head reads the output of as many hidden layers as its depth says.
-        self.heads = [(f"head_kernel_{i}", f"head_bias_{i}") for i in range(L)]
-        self.depths = list(range(1, L + 1))
-        if config.input_head:
+        self.depths = list(range(1, L + 1)) if config.heads == "all" else [L]
+        self.heads = [(f"head_kernel_{d - 1}", f"head_bias_{d - 1}") for d in self.depths]
+        if config.input_head != "none":
             self.heads.insert(0, ("input_head_kernel", "input_head_bias"))
             self.depths.insert(0, 0)
 
@@ -110,6 +111,8 @@ class NumpyHBP:
         state = {name: array.copy() for name, array in self.weights.items()}
         state["alpha"] = self.alpha.copy()
         state["row_count"] = np.array(self.row_count)
+        if self.covariance is not None:
+            state["input_head_covariance"] = self.covariance.copy()
         if self.config.standardize:
             state["scaler_mean"], state["scaler_m2"] = self.moments.mean, self.moments.m2
         places = self.config.update_batch_size - 1
@@ -151,17 +154,22 @@ class NumpyHBP:
     def _losses_and_gradients(
         self, row: np.ndarray, label: int
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Return each head's cross-entropy, and the gradient of their alpha-weighted sum."""
+        """Return each head's cross-entropy, and the gradients.
+
+        A hidden layer's is of the heads' alpha-weighted sum; a head's own is of its loss,
+        times its alpha if that is so configured.
+        """
         h, log_probabilities = self._forward(row)
         losses = np.array([-log_p[label] for log_p in log_probabilities])
         target = np.eye(self.config.n_classes)[label]
         gradients = {name: np.zeros_like(array) for name, array in self.weights.items()}
         for j, (kernel, bias) in enumerate(self.heads):
             depth = self.depths[j]
-            d_logits = self.alpha[j] * (np.exp(log_probabilities[j]) - target)
-            gradients[kernel] += np.outer(h[depth], d_logits)
-            gradients[bias] += d_logits
-            d_h = self.weights[kernel] @ d_logits
+            d_logits = np.exp(log_probabilities[j]) - target
+            scale = self.alpha[j] if self.config.scale_heads_by_alpha else 1.0
+            gradients[kernel] += scale * np.outer(h[depth], d_logits)
+            gradients[bias] += scale * d_logits
+            d_h = self.alpha[j] * self.weights[kernel] @ d_logits
             for layer in reversed(range(depth)):
                 kernel_below, bias_below = self.hidden[layer]
                 d_z = d_h * (h[layer + 1] > 0)
@@ -173,19 +181,46 @@ class NumpyHBP:
     def _learn_group(self, rows: list[np.ndarray], labels: list[int]) -> None:
         per_row = [self._losses_and_gradients(*pair) for pair in zip(rows, labels, strict=True)]
         losses = np.mean([losses for losses, _ in per_row], axis=0)
-        for kernel, bias in self.hidden + self.heads:
+        eta, head_eta = self.config.learning_rate, self._head_rate()
+        steps = [(pair, eta) for pair in self.hidden] + [(pair, head_eta) for pair in self.heads]
+        if self.covariance is not None:
+            self._learn_recursively(rows, labels)
+            del steps[len(self.hidden)]
+        for (kernel, bias), step in steps:
             d_kernel = np.mean([gradients[kernel] for _, gradients in per_row], axis=0)
             d_bias = np.mean([gradients[bias] for _, gradients in per_row], axis=0)
             scale = self._clip_scale(d_kernel, d_bias)
-            self.weights[kernel] -= self.config.learning_rate * scale * d_kernel
-            self.weights[bias] -= self.config.learning_rate * scale * d_bias
+            self.weights[kernel] -= step * scale * d_kernel
+            self.weights[bias] -= step * scale * d_bias
         self._hedge(losses)
+
+    def _head_rate(self) -> float:
+        return self.config.learning_rate * self.config.head_rate
+
+    def _learn_recursively(self, rows: list[np.ndarray], labels: list[int]) -> None:
+        """Take the input head through the rows as an extended Kalman filter.
+
+        The measurement is the class, its variance the inverse of the mean curvature.
+        """
+        kernel, bias = self.heads[0]
+        theta = np.vstack([self.weights[kernel], self.weights[bias]])
+        for row, label in zip(rows, labels, strict=True):
+            x = np.append(row, 1.0)
+            p = np.exp(log_softmax(x @ theta))
+            curvature = np.mean([q * (1 - q) for q in p]) * len(p) / (len(p) - 1)
+            direction = self.covariance @ x
+            damping = 1 + curvature * (x @ direction)
+            surprise = np.eye(self.config.n_classes)[label] - p
+            theta = theta + np.outer(direction, surprise) / damping
+            shrink = np.eye(len(x)) - curvature * np.outer(direction, x) / damping
+            self.covariance = shrink @ self.covariance
+        self.weights[kernel], self.weights[bias] = theta[:-1], theta[-1]
 
     def _clip_scale(self, d_kernel: np.ndarray, d_bias: np.ndarray) -> float:
         self.layer_updates += 1
         limit = self.config.gradient_clip_norm
         norm = np.linalg.norm(np.concatenate([d_kernel.ravel(), d_bias]))
-        if limit is None or norm <= limit:
+        if limit == 0 or norm <= limit:
             return 1.0
         self.clipped_updates += 1
         return limit / norm
@@ -194,6 +229,8 @@ class NumpyHBP:
         if self.config.hedge_loss == "minmax":
             spread = losses.max() - losses.min()
             losses = (losses - losses.min()) / spread if spread > 0 else np.zeros_like(losses)
+        elif self.config.hedge_loss == "bounded":
+            losses = np.minimum(losses, 4.0)
         alpha = self.alpha * self.config.beta**losses
         floor = self.config.smoothing / self.config.n_hidden_layers
         self.floored_alphas += int((alpha < floor).sum())

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from app.config import ModelConfig
 from app.errors import InvalidRowsError
 from app.model.backend import tf
-from app.model.learner import Learner
+from app.model.learner import learner_of
 from app.model.network import HedgedNetwork, initial_state
+from app.model.scaler import standardize as standardized
 from app.model.scorer import Scorer, as_rows
 from app.model.state import State, check_state
+from app.model_config import DEFAULT_VARIANT, ModelConfig
 
 
 class HBPClassifier:
@@ -27,25 +28,39 @@ class HBPClassifier:
         Number of classes C; labels are 0..C-1.
     n_hidden_layers, n_hidden_units : int
         Depth L and width H.
-    learning_rate : float
+    variant : {"fast", "paper", "backprop"}
+        What the options below are when they are None, see ``VARIANTS``: the default, tuned
+        on unlike streams; Hedge Backpropagation as published; or one head on the last
+        layer, which is online backpropagation of a fixed depth.
+    learning_rate : float, optional
         Step size eta of plain SGD.
-    beta : float
+    beta : float, optional
         Hedge discount, in (0, 1).
     smoothing : float
-        s in the floor s / L under each alpha.
-    hedge_loss : {"minmax", "raw"}
-        What the hedge sees of each head: its cross-entropy rescaled to [0, 1]
-        over the heads of one row, as the authors' code does, or as it is.
-    input_head : bool
-        Add a head on the input itself, the paper's head 0.
+        s in the floor s / L under each alpha, in [0, 1].
+    hedge_loss : {"bounded", "minmax", "raw"}, optional
+        The loss given to the hedge: cross-entropies in nats, as they are (``raw``), cut at
+        4 (``bounded``), or rescaled to [0, 1] over the heads of one row (``minmax``).
+    head_rate : float, optional
+        Step size of the heads, as a multiple of ``learning_rate``.
+    scale_heads_by_alpha : bool, optional
+        Whether a head's step is scaled by its alpha too, as published.
+    heads : {"all", "last"}, optional
+        Whether each hidden layer has a head, or the last one only.
+    input_head : {"recursive", "sgd", "none"}, optional
+        How a head on the input itself (head 0 of the paper) learns, if there is one: by
+        recursive logistic regression, or by gradient as the others.
     standardize : bool
-        Standardise rows by running mean and variance. A row is added to the
-        moments before it is learned, and not when it is only predicted.
-    gradient_clip_norm : float or None
-        Largest norm of one layer's gradient (kernel and bias together).
+        Whether rows are standardised by running moments.
+    gradient_clip_norm : float, optional
+        Largest Euclidean norm of one layer's gradient; 0 leaves it alone.
     update_batch_size : int
-        Rows B averaged into one update; 1 is the paper's. See ``Learner``.
+        Rows averaged into one update; 1 is the paper's.
+    engine : {"numba", "xla"}, optional
+        What the update is compiled with. Both compute the same to rounding; None takes
+        Numba for updates of one row and XLA for larger ones.
     dtype : {"float32", "float64"}
+        Of weights and arithmetic. Running moments are float64 always.
     seed : int
         Of the initial weights.
 
@@ -79,14 +94,19 @@ class HBPClassifier:
         n_classes: int,
         n_hidden_layers: int = 20,
         n_hidden_units: int = 100,
-        learning_rate: float = 0.01,
-        beta: float = 0.99,
+        variant: str = DEFAULT_VARIANT,
+        learning_rate: float | None = None,
+        beta: float | None = None,
         smoothing: float = 0.2,
-        hedge_loss: str = "minmax",
-        input_head: bool = False,
+        hedge_loss: str | None = None,
+        head_rate: float | None = None,
+        scale_heads_by_alpha: bool | None = None,
+        heads: str | None = None,
+        input_head: str | None = None,
         standardize: bool = True,
-        gradient_clip_norm: float | None = 10.0,
+        gradient_clip_norm: float | None = None,
         update_batch_size: int = 1,
+        engine: str | None = None,
         dtype: str = "float32",
         seed: int = 0,
     ) -> None:
@@ -95,19 +115,24 @@ class HBPClassifier:
             n_classes=n_classes,
             n_hidden_layers=n_hidden_layers,
             n_hidden_units=n_hidden_units,
+            variant=variant,
             learning_rate=learning_rate,
             beta=beta,
             smoothing=smoothing,
             hedge_loss=hedge_loss,
+            head_rate=head_rate,
+            scale_heads_by_alpha=scale_heads_by_alpha,
+            heads=heads,
             input_head=input_head,
             standardize=standardize,
             gradient_clip_norm=gradient_clip_norm,
             update_batch_size=update_batch_size,
+            engine=engine,
             dtype=dtype,
             seed=seed,
         )
         network = HedgedNetwork(self.config)
-        self._learner = Learner(self.config)
+        self._learner = learner_of(self.config)
         self._scorer = Scorer(self.config, network)
         self.set_state(initial_state(network, self.config))
 
@@ -142,35 +167,57 @@ class HBPClassifier:
         waiting = len(self._pending_labels)
         X = np.concatenate([self._pending_features, X])
         y = np.concatenate([self._pending_labels, y])
-        outputs = np.empty((len(X), self.config.n_classes), X.dtype)
-        for start in range(0, len(X), self._learner.chunk_rows):
-            chunk = slice(start, start + self._learner.chunk_rows)
-            self._tensors, outputs[chunk] = self._learner.learn(self._tensors, X[chunk], y[chunk])
+        outputs = self._learner.learn(X, y)
+        self._scored_state = None
         learned = len(X) - len(X) % self.config.update_batch_size
         self._pending_features, self._pending_labels = X[learned:], y[learned:]
         return outputs[waiting:]
 
     def compile(self) -> None:
         """Compile the update now rather than with the first row. Changes nothing."""
-        none = np.zeros((0, self.config.n_features), self.config.dtype)
-        self._learner.learn(self._tensors, none, np.zeros(0, np.int32))
+        self._learner.compile()
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Return probabilities, shape (n, n_classes), of rows of shape (n, n_features)."""
-        return self._scorer.predict_proba(self._tensors, X)
+        if self._scored_state is None:
+            state = self._learner.get_state()
+            self._scored_state = {name: tf.constant(array) for name, array in state.items()}
+        return self._scorer.predict_proba(self._scored_state, X)
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Return the most probable class of each row, shape (n,), int64."""
         return self.predict_proba(X).argmax(axis=1)
 
+    def dead_layers(self, X: np.ndarray) -> tuple[int, ...]:
+        """Return the hidden layers, from 0, of which no unit fires in any of some rows.
+
+        Such a layer passes no gradient down, and the heads on it and above it see a
+        constant: they can learn no more than how common the classes are. Large steps
+        do that to a ReLU network.
+
+        Parameters
+        ----------
+        X : array-like, shape (n, n_features)
+        """
+        state = self._learner.get_state()
+        h = as_rows(X, self.config)
+        if self.config.standardize:
+            h = standardized(h, state["scaler_mean"], state["scaler_m2"], state["row_count"])
+        dead = []
+        for l in range(self.config.n_hidden_layers):
+            h = np.maximum(h @ state[f"hidden_kernel_{l}"] + state[f"hidden_bias_{l}"], 0)
+            if not h.any():
+                dead.append(l)
+        return tuple(dead)
+
     @property
     def alpha(self) -> np.ndarray:
         """Hedge weights, shape (n_heads,), shallow to deep; they sum to 1."""
-        return self._tensors["alpha"].numpy()
+        return self._learner.alpha
 
     def get_state(self) -> State:
         """Return everything that learning changes, see :mod:`app.model.state`."""
-        state = {name: tensor.numpy() for name, tensor in self._tensors.items()}
+        state = self._learner.get_state()
         B, waiting = self.config.update_batch_size, len(self._pending_labels)
         if B > 1:
             features = np.zeros((B - 1, self.config.n_features), self.config.dtype)
@@ -193,7 +240,8 @@ class HBPClassifier:
         empty = np.zeros((0, self.config.n_features), self.config.dtype)
         self._pending_features = state.pop("pending_features", empty)[:waiting]
         self._pending_labels = state.pop("pending_labels", np.zeros(0, np.int32))[:waiting]
-        self._tensors = {name: tf.constant(array) for name, array in state.items()}
+        self._learner.set_state(state)
+        self._scored_state = None
 
     def _as_labels(self, y: np.ndarray, n_rows: int) -> np.ndarray:
         y = np.asarray(y)

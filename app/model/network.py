@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from app.config import ModelConfig
 from app.model.backend import tf
 from app.model.scaler import standardize
 from app.model.state import State, state_layout
+from app.model_config import ModelConfig
 
 # After the backend, which imports TensorFlow its own way.
 import keras  # isort: skip
@@ -55,25 +55,30 @@ class HedgedNetwork(keras.Model):
         super().__init__(name="hedged_network", dtype=config.dtype)
         seeds = keras.random.SeedGenerator(config.seed)
 
-        def dense(units: int, inputs: int, initializer: type, **kwargs: object):
+        def dense(units: int, inputs: int, initializer: keras.Initializer, **kwargs: object):
             layer = keras.layers.Dense(
-                units, kernel_initializer=initializer(seed=seeds), dtype=config.dtype, **kwargs
+                units, kernel_initializer=initializer, dtype=config.dtype, **kwargs
             )
             layer.build((None, inputs))
             return layer
 
         D, H, C = config.n_features, config.n_hidden_units, config.n_classes
-        relu, he, glorot = "relu", keras.initializers.HeNormal, keras.initializers.GlorotUniform
+        he, glorot = keras.initializers.HeNormal(seeds), keras.initializers.GlorotUniform(seeds)
         depths = range(config.n_hidden_layers)
         self.standardizer = (
             RunningStandardizer(D, config.dtype)
             if config.standardize
             else keras.layers.Identity(dtype=config.dtype)
         )
-        self.hidden_layers = [dense(H, H if l else D, he, activation=relu) for l in depths]
-        self.heads = [dense(C, H, glorot) for _ in depths]
-        self.input_head = dense(C, D, glorot) if config.input_head else None
-        n_heads = config.n_hidden_layers + config.input_head
+        self.hidden_layers = [dense(H, H if l else D, he, activation="relu") for l in depths]
+        self.head_layers = config.head_layers
+        self.heads = [dense(C, H, glorot) for _ in self.head_layers]
+        self.input_head = None
+        if config.has_input_head:
+            # The recursion starts from the middle of its prior.
+            recursive = config.input_head == "recursive"
+            self.input_head = dense(C, D, keras.initializers.Zeros() if recursive else glorot)
+        n_heads = config.n_heads
         self.alpha = self.add_weight(
             name="alpha",
             shape=(n_heads,),
@@ -86,17 +91,20 @@ class HedgedNetwork(keras.Model):
     def call(self, x: tf.Tensor) -> tf.Tensor:
         h = self.standardizer(x)
         logits = [] if self.input_head is None else [self.input_head(h)]
-        for hidden, head in zip(self.hidden_layers, self.heads, strict=True):
+        heads = dict(zip(self.head_layers, self.heads, strict=True))
+        for l, hidden in enumerate(self.hidden_layers):
             h = hidden(h)
-            logits.append(head(h))
+            if l in heads:
+                logits.append(heads[l](h))
         probabilities = keras.ops.softmax(keras.ops.stack(logits), axis=-1)
         return keras.ops.tensordot(self.alpha, probabilities, axes=1)
 
     def named_variables(self) -> dict[str, keras.Variable]:
         """Return the network's variables by their state key."""
         named = {"alpha": self.alpha}
-        for l, (hidden, head) in enumerate(zip(self.hidden_layers, self.heads, strict=True)):
+        for l, hidden in enumerate(self.hidden_layers):
             named[f"hidden_kernel_{l}"], named[f"hidden_bias_{l}"] = hidden.kernel, hidden.bias
+        for l, head in zip(self.head_layers, self.heads, strict=True):
             named[f"head_kernel_{l}"], named[f"head_bias_{l}"] = head.kernel, head.bias
         if self.input_head is not None:
             named["input_head_kernel"] = self.input_head.kernel
@@ -113,6 +121,8 @@ def initial_state(network: HedgedNetwork, config: ModelConfig) -> State:
     state = {name: np.zeros(*spec) for name, spec in state_layout(config).items()}
     for name, variable in network.named_variables().items():
         state[name] = variable.numpy()
+    if config.input_head == "recursive":
+        np.fill_diagonal(state["input_head_covariance"], 1)
     return state
 
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from app.config import ModelConfig
 from app.errors import InvalidRowsError
 from app.model.backend import tf
 from app.model.network import HedgedNetwork, forward_function
+from app.model_config import ModelConfig
 
 PADDED_ROWS = (64, 512, 4096)
 """The batch sizes that are compiled; a batch is padded to the next one up."""

@@ -9,6 +9,7 @@ key                    shape         dtype     what
 ``head_bias_{l}``      (C,)          model's   bias of that head
 ``input_head_kernel``  (D, C)        model's   only with an input head
 ``input_head_bias``    (C,)          model's   only with an input head
+``input_head_covariance``  (D+1, D+1)  float64  only with a recursive input head
 ``alpha``              (n_heads,)    model's   hedge weights, shallow to deep
 ``row_count``          ()            int64     rows learned
 ``scaler_mean``        (D,)          float64   only when standardising
@@ -31,8 +32,8 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
-from app.config import ModelConfig
 from app.errors import InvalidParameterError, StateError
+from app.model_config import ModelConfig
 
 State = dict[str, np.ndarray]
 
@@ -48,12 +49,15 @@ def state_layout(config: ModelConfig) -> dict[str, tuple[tuple[int, ...], np.dty
     for layer in range(L):
         layout[f"hidden_kernel_{layer}"] = ((D if layer == 0 else H, H), real)
         layout[f"hidden_bias_{layer}"] = ((H,), real)
+    for layer in config.head_layers:
         layout[f"head_kernel_{layer}"] = ((H, C), real)
         layout[f"head_bias_{layer}"] = ((C,), real)
-    if config.input_head:
+    if config.has_input_head:
         layout["input_head_kernel"] = ((D, C), real)
         layout["input_head_bias"] = ((C,), real)
-    layout["alpha"] = ((L + config.input_head,), real)
+    if config.input_head == "recursive":
+        layout["input_head_covariance"] = ((D + 1, D + 1), wide)
+    layout["alpha"] = ((config.n_heads,), real)
     layout["row_count"] = ((), count)
     if config.standardize:
         layout["scaler_mean"] = ((D,), wide)

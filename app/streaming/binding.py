@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from app.config import ModelConfig, RunSettings, option_name
+from app.config import RunSettings, option_name
 from app.errors import UserError
 from app.model.state import config_from_metadata, config_to_metadata
+from app.model_config import ModelConfig
 from app.registry.registry import ModelRegistry
 from app.streaming.inputs import InputTable
 from app.streaming.labels import count_labels

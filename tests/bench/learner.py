@@ -25,7 +25,7 @@ SIZES = ((20, 100), (4, 32), (8, 64), (20, 256))
 N_FEATURES, N_CLASSES = 28, 2
 UPDATE_BATCH_SIZE = 32
 
-_CHECKED_ROWS = 200
+_CHECKED_ROWS = 100
 
 
 def rows(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,7 @@
 /* Hedge Backpropagation of one row at a time, as fast as plain C gets: the limit to measure by.
  *
- * The update of the default settings: min-max hedge loss, clipped gradients, running
- * standardisation. Each kernel is read once going forward, and read and written once going
+ * The update of the default settings: hedge on bounded losses, heads at the full rate, a recursive
+ * input head, clipped gradients, running standardisation. Each kernel is read once going forward, and read and written once going
  * back, where the error below it and its own update are taken in one pass.
  *
  * Rows of units are padded with zeros to `P`, a multiple of the vector width, and stay zero.
@@ -13,7 +13,7 @@
 
 typedef struct {
     long n_layers, n_units, padded, n_features, n_classes;
-    float rate, beta, floor, clip;
+    float rate, head_rate, beta, floor, clip, loss_bound;
 } Shape;
 
 static float sum_of_squares(const float *restrict v, long n)
@@ -75,15 +75,61 @@ static void backward(const float *restrict in, long n, float *restrict kernel,
     }
 }
 
+static float softmax_error(const float *logits, int label, long C, float weight, float *error,
+                           float *mixed)
+{
+    float top = -FLT_MAX, sum = 0;
+    for (long c = 0; c < C; c++)
+        top = logits[c] > top ? logits[c] : top;
+    for (long c = 0; c < C; c++)
+        sum += error[c] = expf(logits[c] - top);
+    for (long c = 0; c < C; c++) {
+        error[c] /= sum;
+        mixed[c] += weight * error[c];
+        error[c] -= c == label;
+    }
+    return top + logf(sum) - logits[label];
+}
+
+static void recurse(long D, long C, const float *z, const float *error, int label, float *kernel,
+                    float *bias, double *covariance, double *work)
+{
+    double curvature = 1, spread = 0;
+    for (long c = 0; c < C; c++) {
+        double p = error[c] + (c == label);
+        curvature -= p * p;
+    }
+    curvature = fmax(curvature, 0) / (C - 1);
+    for (long i = 0; i <= D; i++) {
+        const double *row = covariance + i * (D + 1);
+        work[i] = row[D];
+        for (long j = 0; j < D; j++)
+            work[i] += row[j] * z[j];
+        spread += work[i] * (i < D ? z[i] : 1);
+    }
+    double gain = 1 / (1 + curvature * fmax(spread, 0));
+    for (long i = 0; i < D; i++)
+        for (long c = 0; c < C; c++)
+            kernel[i * C + c] -= gain * work[i] * error[c];
+    for (long c = 0; c < C; c++)
+        bias[c] -= gain * work[D] * error[c];
+    for (long i = 0; i <= D; i++)
+        for (long j = 0; j <= D; j++)
+            covariance[i * (D + 1) + j] -= curvature * gain * work[i] * work[j];
+}
+
 /* kernels: n_features x P, then (n_layers - 1) times n_units x P. heads: n_layers x n_classes x P.
- * work: (2 * n_layers + 4) * P + n_features + 3 * n_layers * n_classes + n_layers floats. */
+ * alpha: n_layers + 1, of which the input head's is the first.
+ * work: (n_layers + 2) * P + n_features + (n_layers + 1) * (n_classes + 1) + n_classes floats;
+ * wide: n_features + 1 doubles. */
 void learn(const Shape *s, long n_rows, const float *X, const int *y, float *kernels, float *biases,
-           float *heads, float *head_biases, float *alpha, double *mean, double *m2, long *count,
-           float *probabilities, float *work)
+           float *heads, float *head_biases, float *input_kernel, float *input_bias,
+           double *covariance, float *alpha, double *mean, double *m2, long *count,
+           float *probabilities, float *work, double *wide)
 {
     long L = s->n_layers, P = s->padded, D = s->n_features, C = s->n_classes;
     float *h = work, *delta = h + L * P, *below = delta + P, *z = below + P;
-    float *p = z + D, *error = p + L * C, *loss = error + L * C;
+    float *error = z + D, *loss = error + (L + 1) * C, *logits = loss + L + 1;
     float *kernel_of_layer_1 = kernels + D * P;
 
     for (long row = 0; row < n_rows; row++) {
@@ -95,38 +141,31 @@ void learn(const Shape *s, long n_rows, const float *X, const int *y, float *ker
                     biases + l * P, h + l * P, P);
 
         memset(mixed, 0, C * sizeof(float));
-        float low = FLT_MAX, high = -FLT_MAX;
+        memcpy(logits, input_bias, C * sizeof(float));
+        for (long i = 0; i < D; i++)
+            for (long c = 0; c < C; c++)
+                logits[c] += z[i] * input_kernel[i * C + c];
+        loss[0] = softmax_error(logits, y[row], C, alpha[0], error, mixed);
         for (long l = 0; l < L; l++) {
-            float logits[C], top = -FLT_MAX, sum = 0;
             for (long c = 0; c < C; c++) {
                 const float *head = heads + (l * C + c) * P;
                 float logit = head_biases[l * C + c];
                 for (long j = 0; j < P; j++)
                     logit += h[l * P + j] * head[j];
                 logits[c] = logit;
-                top = logit > top ? logit : top;
             }
-            for (long c = 0; c < C; c++)
-                sum += p[l * C + c] = expf(logits[c] - top);
-            for (long c = 0; c < C; c++) {
-                p[l * C + c] /= sum;
-                mixed[c] += alpha[l] * p[l * C + c];
-                error[l * C + c] = alpha[l] * (p[l * C + c] - (c == y[row]));
-            }
-            loss[l] = top + logf(sum) - logits[y[row]];
-            low = loss[l] < low ? loss[l] : low;
-            high = loss[l] > high ? loss[l] : high;
+            loss[l + 1] = softmax_error(logits, y[row], C, alpha[l + 1], error + (l + 1) * C, mixed);
         }
 
         memset(delta, 0, P * sizeof(float));
         for (long l = L - 1; l >= 0; l--) {
-            float *out = h + l * P, *e = error + l * C;
-            float by_head = s->rate
+            float *out = h + l * P, *e = error + (l + 1) * C;
+            float by_head = s->head_rate
                 * clip_factor(s, sum_of_squares(e, C), sum_of_squares(out, P));
             for (long c = 0; c < C; c++) {
                 float *head = heads + (l * C + c) * P;
                 for (long j = 0; j < P; j++) {
-                    delta[j] += e[c] * head[j];
+                    delta[j] += alpha[l + 1] * e[c] * head[j];
                     head[j] -= by_head * e[c] * out[j];
                 }
                 head_biases[l * C + c] -= by_head * e[c];
@@ -145,14 +184,16 @@ void learn(const Shape *s, long n_rows, const float *X, const int *y, float *ker
             memcpy(delta, below, P * sizeof(float));
         }
 
+        recurse(D, C, z, error, y[row], input_kernel, input_bias, covariance, wide);
+
         float total = 0;
-        for (long l = 0; l < L; l++) {
-            float rescaled = high > low ? (loss[l] - low) / (high - low) : 0;
-            float weight = alpha[l] * powf(s->beta, rescaled);
+        for (long l = 0; l <= L; l++) {
+            float bounded = loss[l] < s->loss_bound ? loss[l] : s->loss_bound;
+            float weight = alpha[l] * powf(s->beta, bounded);
             alpha[l] = weight > s->floor ? weight : s->floor;
             total += alpha[l];
         }
-        for (long l = 0; l < L; l++)
+        for (long l = 0; l <= L; l++)
             alpha[l] /= total;
         ++*count;
     }

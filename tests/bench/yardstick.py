@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from app.config import ModelConfig
 from app.model.state import State
+from app.model_config import LOSS_BOUND, ModelConfig
 
 SOURCE = Path(__file__).with_name("yardstick.c")
 FLAGS = ("-O3", "-march=native", "-ffast-math", "-shared", "-fPIC")
@@ -25,7 +25,10 @@ class _Shape(ctypes.Structure):
             (name, ctypes.c_long)
             for name in ("n_layers", "n_units", "padded", "n_features", "n_classes")
         ),
-        *((name, ctypes.c_float) for name in ("rate", "beta", "floor", "clip")),
+        *(
+            (name, ctypes.c_float)
+            for name in ("rate", "head_rate", "beta", "floor", "clip", "loss_bound")
+        ),
     ]
 
 
@@ -63,8 +66,8 @@ class Yardstick:
         self._learn = library.learn
         self._config = config
         self._shape = _Shape(
-            L, H, P, D, C, config.learning_rate, config.beta, config.smoothing / L,
-            config.gradient_clip_norm,
+            L, H, P, D, C, config.learning_rate, config.learning_rate * config.head_rate,
+            config.beta, config.smoothing / L, config.gradient_clip_norm, LOSS_BOUND,
         )  # fmt: skip
 
         def padded(array: np.ndarray) -> np.ndarray:
@@ -76,17 +79,22 @@ class Yardstick:
         self._biases = np.stack([padded(state[f"hidden_bias_{l}"]) for l in range(L)])
         self._heads = np.stack([padded(state[f"head_kernel_{l}"].T) for l in range(L)])
         self._head_biases = np.stack([state[f"head_bias_{l}"] for l in range(L)])
+        self._input_kernel = state["input_head_kernel"].copy()
+        self._input_bias = state["input_head_bias"].copy()
+        self._covariance = state["input_head_covariance"].copy()
         self._alpha = state["alpha"].copy()
         self._mean, self._m2 = state["scaler_mean"].copy(), state["scaler_m2"].copy()
         self._count = np.array([state["row_count"]], np.int64)
-        self._work = np.zeros((2 * L + 4) * P + D + 4 * L * C + L, np.float32)
+        self._work = np.zeros((L + 2) * P + D + (L + 1) * (C + 1) + C, np.float32)
+        self._wide = np.zeros(D + 1)
 
     def partial_fit(self, X: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Learn rows of float32 and labels of int32 in order, as ``HBPClassifier`` does."""
         probabilities = np.empty((len(X), self._config.n_classes), np.float32)
         arrays = (
-            X, y, self._kernels, self._biases, self._heads, self._head_biases, self._alpha,
-            self._mean, self._m2, self._count, probabilities, self._work,
+            X, y, self._kernels, self._biases, self._heads, self._head_biases,
+            self._input_kernel, self._input_bias, self._covariance, self._alpha,
+            self._mean, self._m2, self._count, probabilities, self._work, self._wide,
         )  # fmt: skip
         self._learn(
             ctypes.byref(self._shape),

@@ -140,7 +140,7 @@ def test_a_batch_that_makes_the_model_diverge_is_not_learned_and_stops_nothing(t
     rows[160][0], rows[170][-1] = "e0", ""
     path = write_csv(tmp_path / "rows.csv", rows, header)
     # Standardised and clipped, no single row could do it.
-    plain = SMALL | {"standardize": False, "gradient_clip_norm": None}
+    plain = SMALL | {"variant": "paper", "standardize": False}
     options = {"id": "id", "features": FEATURES, "classes": ("0", "1"), "model_options": plain}
     notes: list[str] = []
     listener = Listener()

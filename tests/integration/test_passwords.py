@@ -23,11 +23,11 @@ import redis
 from pyspark.sql import SparkSession
 
 from app.__main__ import cli
-from app.config import ModelConfig
 from app.console import run
 from app.errors import HedgestreamError, RegistryError
 from app.model import HBPClassifier
 from app.model.state import config_to_metadata
+from app.model_config import ModelConfig
 from app.registry.embedded import EmbeddedRedis
 from app.registry.head import HeadStore
 from app.registry.registry import ModelRegistry

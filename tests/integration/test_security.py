@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import redis
 
-from app.config import ModelConfig
 from app.errors import RegistryError, RegistryUnavailableError
 from app.model import HBPClassifier
 from app.model.state import State, config_to_metadata
+from app.model_config import ModelConfig
 from app.registry.embedded import EmbeddedRedis
 from app.registry.head import HeadStore
 from app.registry.record import HeadRecord

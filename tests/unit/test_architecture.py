@@ -16,7 +16,7 @@ LAYERS = [
     ["udfs"],
     ["app.registry"],
     ["app.model"],
-    ["app.config", "app.source_spec", "app.errors", "app.durable"],
+    ["app.config", "app.model_config", "app.source_spec", "app.errors", "app.durable"],
 ]
 # Beside the layers: what these may import of the project, and who may import them.
 BESIDE = {
@@ -39,6 +39,7 @@ FORBIDDEN = {
     "app.registry": {"pyspark", "tensorflow"},
     "app.monitor": {"pyspark", "tensorflow"},
     "app.config": {"pyspark", "tensorflow", "redis", "pandas", "numpy"},
+    "app.model_config": {"pyspark", "tensorflow", "redis", "pandas", "numpy"},
 }
 UNSAFE = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 

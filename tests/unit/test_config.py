@@ -9,22 +9,28 @@ from pathlib import Path
 
 import pytest
 
-from app.config import ModelConfig, ReplaySettings, option_name
+from app.config import ReplaySettings, option_name
 from app.errors import InvalidParameterError, UserError
+from app.model_config import MAX_RECURSIVE_FEATURES, VARIANTS, ModelConfig
 
 OUT_OF_RANGE = {
     "n_features": [0, -1, 2.0, True, "3", None],
     "n_classes": [1, 0, -2, 2.0, True, "2"],
     "n_hidden_layers": [0, -1, 1.5, False],
     "n_hidden_units": [0, -1, 1.5, "100"],
-    "learning_rate": [0, -0.1, math.nan, math.inf, True, "0.1", None],
+    "variant": ["", "slow", None],
+    "learning_rate": [0, -0.1, math.nan, math.inf, True, "0.1"],
     "beta": [0, 1, -0.5, 1.5, math.nan, True, "0.99"],
     "smoothing": [-0.01, 1.01, math.nan, False, "0"],
-    "hedge_loss": ["", "MINMAX", "cross-entropy", None, 1],
-    "input_head": [0, 1, "yes", None],
+    "hedge_loss": ["", "MINMAX", "cross-entropy", 1],
+    "head_rate": [0, -0.1, math.nan, math.inf, True, "0.1"],
+    "scale_heads_by_alpha": [0, 1, "no"],
+    "heads": ["", "first", True, 1],
+    "input_head": [0, True, "", "yes"],
     "standardize": [0, 1, "no", None],
-    "gradient_clip_norm": [0, -1.0, math.nan, math.inf, True, "10"],
+    "gradient_clip_norm": [-1.0, math.nan, math.inf, True, "10"],
     "update_batch_size": [0, -1, 1.5, True],
+    "engine": ["", "torch", 1],
     "dtype": ["float16", "float", "", None],
     "seed": [-1, 0.5, True, "0", None],
 }
@@ -81,10 +87,10 @@ def test_every_field_has_a_range():
         {"beta": 1e-9},
         {"smoothing": 0},
         {"smoothing": 1},
-        {"gradient_clip_norm": None},
+        {"gradient_clip_norm": 0},
         {"gradient_clip_norm": 1e-9},
         {"hedge_loss": "raw", "dtype": "float64", "seed": 0},
-        {"input_head": True, "standardize": False},
+        {"input_head": "none", "standardize": False},
     ],
     ids=str,
 )
@@ -92,6 +98,32 @@ def test_value_at_the_edge_of_its_range_is_taken(changes):
     config = model_config(**changes)
 
     assert {name: getattr(config, name) for name in changes} == changes
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_variant_sets_what_is_not_given(variant):
+    config = model_config(variant=variant)
+    assert {name: getattr(config, name) for name in VARIANTS[variant]} == VARIANTS[variant]
+
+
+def test_what_is_given_overrules_the_variant():
+    assert model_config(variant="paper", beta=0.5).beta == 0.5
+
+
+def test_a_row_too_wide_for_a_covariance_has_an_input_head_that_learns_by_gradient():
+    kinds = [
+        model_config(n_features=n).input_head
+        for n in (MAX_RECURSIVE_FEATURES, MAX_RECURSIVE_FEATURES + 1)
+    ]
+    assert kinds == ["recursive", "sgd"]
+    wide = model_config(n_features=MAX_RECURSIVE_FEATURES + 1, input_head="recursive")
+    assert wide.input_head == "recursive"
+
+
+def test_larger_updates_are_made_by_the_engine_that_can():
+    assert [model_config(update_batch_size=B).engine for B in (1, 2)] == ["numba", "xla"]
+    with pytest.raises(InvalidParameterError, match="engine"):
+        model_config(update_batch_size=2, engine="numba")
 
 
 def test_range_error_is_both_a_user_error_and_a_value_error():
@@ -105,7 +137,7 @@ def test_settings_cannot_be_changed_after_they_were_checked():
 
 
 def test_settings_survive_a_dict():
-    config = model_config(beta=0.9, gradient_clip_norm=None)
+    config = model_config(variant="paper", beta=0.9)
 
     assert ModelConfig(**config.to_dict()) == config
 
@@ -196,7 +228,7 @@ def test_replay_refuses_a_model_option_out_of_range():
         {"redis_url": "redis://a", "executor_redis_url": "redis://b"},
         {"features": ("only",)},
         {"classes": ("no", "yes")},
-        {"model_options": {"n_hidden_layers": 2, "gradient_clip_norm": None}},
+        {"model_options": {"n_hidden_layers": 2, "gradient_clip_norm": 0}},
     ],
     ids=str,
 )

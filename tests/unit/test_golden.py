@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from app.config import ModelConfig
 from app.model import HBPClassifier
+from app.model_config import ENGINES, ModelConfig
 from tests.oracle import NumpyHBP
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
@@ -44,7 +45,7 @@ def trace(request):
     return load(request.param)
 
 
-def settings(trace: dict[str, np.ndarray], dtype: str) -> ModelConfig:
+def settings(trace: dict[str, np.ndarray], dtype: str, engine: str = "numba") -> ModelConfig:
     D, L, H, C, _ = map(int, trace["meta"])
     learning_rate, beta, smoothing = map(float, trace["hyper"])
     return ModelConfig(
@@ -52,12 +53,13 @@ def settings(trace: dict[str, np.ndarray], dtype: str) -> ModelConfig:
         n_classes=C,
         n_hidden_layers=L,
         n_hidden_units=H,
+        variant="paper",
         learning_rate=learning_rate,
         beta=beta,
         smoothing=smoothing,
         hedge_loss="raw",
         standardize=False,
-        gradient_clip_norm=None,
+        engine=engine,
         dtype=dtype,
     )
 
@@ -68,9 +70,9 @@ def first_state(trace: dict[str, np.ndarray], dtype: str) -> dict[str, np.ndarra
     return {**at(trace, "init", dtype), "alpha": alpha, "row_count": row_count}
 
 
-@pytest.fixture(scope="module", params=TOLERANCE)
+@pytest.fixture(scope="module", params=itertools.product(TOLERANCE, ENGINES), ids=str)
 def classifier(request, trace):
-    return HBPClassifier.from_config(settings(trace, request.param))
+    return HBPClassifier.from_config(settings(trace, *request.param))
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from app.config import ModelConfig
 from app.errors import HedgestreamError, RegistryUnavailableError
 from app.model.classifier import HBPClassifier
 from app.model.scorer import Scorer
 from app.model.state import config_to_metadata
+from app.model_config import ModelConfig
 from app.registry.head import HeadStore
 from app.registry.record import HeadRecord
 from tests.unit.damages import TO_JSON, TO_STATE

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from app.model import HBPClassifier
+from app.model_config import ENGINES
 from tests.oracle import NumpyHBP
 
 D = 5
@@ -20,8 +21,11 @@ EVERY_OPTION = {
     "learning_rate": 0.3,
     "beta": 0.9,
     "smoothing": 0.2,
-    "hedge_loss": "minmax",
-    "input_head": True,
+    "hedge_loss": "bounded",
+    "head_rate": 0.5,
+    "scale_heads_by_alpha": False,
+    "heads": "all",
+    "input_head": "recursive",
     "standardize": True,
     "gradient_clip_norm": 0.3,
     "update_batch_size": 1,
@@ -30,24 +34,33 @@ EVERY_OPTION = {
 }
 VARIATIONS = {
     "raw hedge": {"hedge_loss": "raw"},
-    "no input head": {"input_head": False},
-    "no clip": {"gradient_clip_norm": None},
+    "min-max hedge": {"hedge_loss": "minmax"},
+    "no input head": {"input_head": "none"},
+    "input head by gradient": {"input_head": "sgd"},
+    "input head by gradient, heads scaled": {"input_head": "sgd", "scale_heads_by_alpha": True},
+    "heads scaled": {"scale_heads_by_alpha": True},
+    "last head": {"heads": "last", "input_head": "none"},
+    "last head beside the input's": {"heads": "last"},
+    "no clip": {"gradient_clip_norm": 0.0},
     "no scaler": {"standardize": False},
     "two classes": {"n_classes": 2},
     "one layer": {"n_hidden_layers": 1},
-    "one head": {"n_hidden_layers": 1, "input_head": False},
+    "one head": {"n_hidden_layers": 1, "input_head": "none"},
     "groups of 4": {"update_batch_size": 4},
     "groups of 7": {"update_batch_size": 7},
+    "groups of 4, last head": {"update_batch_size": 4, "heads": "last", "input_head": "sgd"},
     "groups of 7, no scaler, no input head, raw": {
         "update_batch_size": 7,
         "standardize": False,
-        "input_head": False,
+        "input_head": "none",
         "hedge_loss": "raw",
     },
     "nothing but the paper": {
         "hedge_loss": "raw",
-        "input_head": False,
-        "gradient_clip_norm": None,
+        "head_rate": 1.0,
+        "scale_heads_by_alpha": True,
+        "input_head": "none",
+        "gradient_clip_norm": 0.0,
         "standardize": False,
     },
 }
@@ -92,10 +105,10 @@ def assert_states_equal(actual: dict, expected: dict) -> None:
         assert np.array_equal(actual[name], array), name
 
 
-@pytest.fixture(scope="module")
-def learned():
+@pytest.fixture(scope="module", params=ENGINES)
+def learned(request):
     """A classifier with every option on, its oracle, and what both gave while learning."""
-    classifier = HBPClassifier(**EVERY_OPTION)
+    classifier = HBPClassifier(**EVERY_OPTION | {"engine": request.param})
     oracle = NumpyHBP(classifier.config, classifier.get_state())
     X, y = stream(300, 3)
     return classifier, oracle, classifier.partial_fit(X, y), oracle.partial_fit(X, y)
@@ -126,9 +139,17 @@ def test_predict_proba_agrees_with_the_oracle_and_changes_nothing(learned, n_row
     assert_states_equal(classifier.get_state(), before)
 
 
-@pytest.mark.parametrize("changed", VARIATIONS.values(), ids=VARIATIONS.keys())
-def test_variation_in_ragged_calls_agrees_with_the_oracle(changed):
-    classifier = HBPClassifier(**EVERY_OPTION | {"n_hidden_layers": 3} | changed)
+ENGINES_OF_VARIATIONS = [
+    pytest.param(changed, engine, id=f"{name}, {engine}")
+    for name, changed in VARIATIONS.items()
+    for engine in ENGINES
+    if engine == "xla" or "update_batch_size" not in changed
+]
+
+
+@pytest.mark.parametrize(("changed", "engine"), ENGINES_OF_VARIATIONS)
+def test_variation_in_ragged_calls_agrees_with_the_oracle(changed, engine):
+    classifier = HBPClassifier(**EVERY_OPTION | {"n_hidden_layers": 3, "engine": engine} | changed)
     config = classifier.config
     oracle = NumpyHBP(config, classifier.get_state())
     X, y = stream(200, config.n_classes, scaled=config.standardize)
@@ -147,17 +168,22 @@ def test_variation_in_ragged_calls_agrees_with_the_oracle(changed):
 
     actual = classifier.predict_proba(X)
     np.testing.assert_allclose(actual, oracle.predict_proba(X), rtol=0, atol=1e-9)
-    assert (oracle.clipped_updates > 0) == (config.gradient_clip_norm is not None)
+    assert (oracle.clipped_updates > 0) == (config.gradient_clip_norm > 0)
 
 
-@pytest.fixture(scope="module", params=itertools.product((1, 5), ("float32", "float64")), ids=str)
+@pytest.fixture(
+    scope="module",
+    params=itertools.product(((1, "numba"), (1, "xla"), (5, "xla")), ("float32", "float64")),
+    ids=str,
+)
 def undisturbed(request):
     """Options of a small net, its rows, and what one call with all of them gives."""
-    group, dtype = request.param
+    (group, engine), dtype = request.param
     options = EVERY_OPTION | {
         "n_hidden_layers": 2,
         "n_hidden_units": 4,
         "update_batch_size": group,
+        "engine": engine,
         "dtype": dtype,
     }
     X, y = stream(2503, 3, dtype=dtype)

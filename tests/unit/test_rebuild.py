@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import redis
 
-from app.config import ModelConfig
 from app.errors import (
     CorruptStateError,
     InvalidRowsError,
@@ -25,6 +24,7 @@ from app.errors import (
 )
 from app.model import HBPClassifier
 from app.model.state import State, config_to_metadata, state_sha256
+from app.model_config import ModelConfig
 from app.registry.chain import VersionChain
 from app.registry.embedded import EmbeddedRedis
 from app.registry.feedback import FeedbackLog, LearnedRows

@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pytest
 
-from app.config import ModelConfig
 from app.errors import StateError
 from app.model.state import (
     check_state,
@@ -19,13 +18,14 @@ from app.model.state import (
     state_sha256,
     state_to_bytes,
 )
+from app.model_config import ModelConfig
 
 CONFIG = ModelConfig(
     n_features=3,
     n_classes=2,
     n_hidden_layers=2,
     n_hidden_units=4,
-    input_head=True,
+    input_head="sgd",
     update_batch_size=3,
 )
 METADATA = {"config": "{}", "note": "naïve — 学"}
@@ -228,7 +228,9 @@ def test_array_of_another_dtype_is_named_with_both_dtypes():
         {"n_hidden_layers": 3},
         {"n_hidden_units": 5},
         {"dtype": "float64"},
-        {"input_head": False},
+        {"input_head": "none"},
+        {"input_head": "recursive"},
+        {"heads": "last"},
         {"standardize": False},
         {"update_batch_size": 1},
         {"update_batch_size": 4},

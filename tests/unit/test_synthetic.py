@@ -7,13 +7,13 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 
-from app.synthetic import RandomNetworkConcept, cd1_blocks, drift_points, write_cd1
+from app.synthetic import RandomNetworkConcept, drift_points, stream_blocks, write_cd1
 
 N_ROWS, N_FEATURES, SEED = 30_000, 6, 5
 
 
 def stream(n_rows=N_ROWS, seed=SEED):
-    blocks = list(cd1_blocks(n_rows, N_FEATURES, seed=seed))
+    blocks = list(stream_blocks("cd1", n_rows, N_FEATURES, seed=seed))
     return tuple(np.concatenate(part) for part in zip(*blocks, strict=True))
 
 
@@ -76,7 +76,7 @@ def test_the_second_concept_labels_the_middle_and_differs(thirds, concepts):
 @pytest.mark.parametrize(("n_rows", "points"), [(6_000, [2_000, 4_000]), (10, [3, 6]), (3, [1, 2])])
 def test_the_stream_drifts_after_each_third(n_rows, points):
     assert drift_points(n_rows) == points
-    assert sum(len(y) for _, y in cd1_blocks(n_rows, N_FEATURES)) == n_rows
+    assert sum(len(y) for _, y in stream_blocks("cd1", n_rows, N_FEATURES)) == n_rows
 
 
 def test_the_csv_holds_the_stream_to_the_last_bit(rows, tmp_path):

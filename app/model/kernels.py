@@ -1,0 +1,290 @@
+"""The update of one row, compiled by Numba: what :mod:`app.model.numba_learner` calls.
+
+Each kernel matrix is read once going forward, and read and written once going back, where
+the error below it and its own update are taken in one pass. Units are padded with zeros to
+a multiple of the vector width; what is padded stays zero. Rows of a kernel whose input is 0,
+about half of them after a ReLU, are passed over: they give nothing forward, and neither
+they nor the error below them changes going back.
+
+Slices are taken of flat arrays, since Numba then knows that a row is contiguous.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+
+from app.model_config import LOSS_BOUND
+
+RAW, MINMAX, BOUNDED = 0, 1, 2
+NO_HEAD, SGD, RECURSIVE = 0, 1, 2
+
+# Sums in any order and fused multiply-adds, which vectors need; but a NaN stays a NaN.
+_OPTIONS = {"fastmath": {"reassoc", "contract", "nsz", "arcp"}, "error_model": "numpy"}
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    try:
+        return numba.njit(nogil=True, cache=True, **_OPTIONS)(function)
+    except RuntimeError:
+        # No directory to keep the compiled code in: it is compiled in every process.
+        return numba.njit(nogil=True, **_OPTIONS)(function)
+
+
+@_compiled
+def _standardize(x, mean, m2, count, z):
+    """Add a row to the moments, and write it to ``z`` in deviations from the mean."""
+    for j in range(len(x)):
+        value = np.float64(x[j])
+        if count > 0:
+            now = mean[j] + (value - mean[j]) / (count + 1)
+            m2[j] += (value - mean[j]) * (value - now)
+            mean[j] = now
+        else:
+            mean[j] = value
+        if m2[j] > 0:
+            z[j] = (value - mean[j]) / np.sqrt(m2[j] / (count + 1))
+        else:
+            z[j] = 0
+
+
+@_compiled
+def _sum_of_squares(v):
+    total = v.dtype.type(0)
+    for j in range(len(v)):
+        total += v[j] * v[j]
+    return total
+
+
+@_compiled
+def _layer_forward(inputs, n_inputs, kernel, bias, out):
+    P = len(out)
+    for j in range(P):
+        out[j] = bias[j]
+    for i in range(n_inputs):
+        a = inputs[i]
+        if a != 0:
+            row = kernel[i * P : i * P + P]
+            for j in range(P):
+                out[j] += a * row[j]
+    zero = out.dtype.type(0)
+    for j in range(P):
+        out[j] = max(out[j], zero)
+
+
+@_compiled
+def _layer_backward(inputs, n_inputs, kernel, delta, step, below):
+    """Take ``step`` along the gradient; write the error below, which ReLU masks, to ``below``."""
+    P = len(delta)
+    zero = delta.dtype.type(0)
+    for i in range(n_inputs):
+        a = inputs[i]
+        if a == 0:
+            below[i] = zero
+        else:
+            row = kernel[i * P : i * P + P]
+            by, error = step * a, zero
+            for j in range(P):
+                k, d = row[j], delta[j]
+                error += d * k
+                row[j] = k - by * d
+            below[i] = error
+
+
+@_compiled
+def _first_layer_update(inputs, n_inputs, kernel, delta, step):
+    P = len(delta)
+    for i in range(n_inputs):
+        by = step * inputs[i]
+        row = kernel[i * P : i * P + P]
+        for j in range(P):
+            row[j] -= by * delta[j]
+
+
+@_compiled
+def _clipped(rate, squares, clip):
+    """Return the step along a gradient of that squared norm."""
+    if clip > 0 and squares > clip * clip:
+        return rate * clip / np.sqrt(squares)
+    return rate
+
+
+@_compiled
+def _softmax_error(logits, label, p):
+    """Write the probabilities to ``p``, and return the cross-entropy of ``label``."""
+    top = logits.max()
+    total = p.dtype.type(0)
+    for c in range(len(p)):
+        p[c] = np.exp(logits[c] - top)
+        total += p[c]
+    for c in range(len(p)):
+        p[c] /= total
+    return top + np.log(total) - logits[label]
+
+
+@_compiled
+def _recursive_update(z, error, p, kernel, bias, covariance, work):
+    """Recursive logistic regression, see :class:`app.model.learner.Learner`."""
+    D, C = len(z), len(p)
+    curvature = 1.0
+    for c in range(C):
+        curvature -= np.float64(p[c]) * p[c]
+    curvature = max(curvature, 0.0) / (C - 1)
+    spread = 0.0
+    for i in range(D + 1):
+        row = covariance[i * (D + 1) : (i + 1) * (D + 1)]
+        product = row[D]
+        for j in range(D):
+            product += row[j] * z[j]
+        work[i] = product
+        spread += product * (z[i] if i < D else 1.0)
+    gain = 1 / (1 + curvature * max(spread, 0.0))
+    for i in range(D):
+        for c in range(C):
+            kernel[i * C + c] -= gain * work[i] * error[c]
+    for c in range(C):
+        bias[c] -= gain * work[D] * error[c]
+    for i in range(D + 1):
+        row = covariance[i * (D + 1) : (i + 1) * (D + 1)]
+        by = curvature * gain * work[i]
+        for j in range(D + 1):
+            row[j] -= by * work[j]
+
+
+@_compiled
+def _hedge(alpha, losses, kind, beta, floor):
+    low, high = losses.min(), losses.max()
+    one = alpha.dtype.type(1)
+    total = alpha.dtype.type(0)
+    for h in range(len(alpha)):
+        loss = losses[h]
+        if kind == MINMAX:
+            loss = (loss - low) / (high - low) if high > low else low - low
+        elif kind == BOUNDED:
+            loss = min(loss, LOSS_BOUND * one)
+        alpha[h] = max(alpha[h] * beta**loss, floor)
+        total += alpha[h]
+    for h in range(len(alpha)):
+        alpha[h] /= total
+
+
+@_compiled
+def learn_rows(
+    X, y, probabilities, kernels, biases, head_kernels, head_biases, first_head,
+    input_kernel, input_bias, covariance, alpha, mean, m2, count, n_units,
+    rate, head_rate, by_alpha, beta, floor, clip, hedge_kind, input_kind, standardize,
+):  # fmt: skip
+    """Learn rows in order; write each one's probabilities from before it to ``probabilities``.
+
+    With D features, L layers of H units padded to P, C classes and n heads on hidden
+    layers, of which the first is on layer ``first_head``, all in one dtype but what is
+    said to be another, and changed in place:
+
+    X (n, D), y (n,) int32, probabilities (n, C); kernels (D * P + (L - 1) * H * P,),
+    biases (L, P), head_kernels (n, C, P), head_biases (n, C), input_kernel (D * C,),
+    input_bias (C,), covariance ((D + 1)^2,) float64, alpha (n or n + 1,), mean and m2 (D,)
+    float64, count (1,) int64. The rest are scalars.
+    """
+    L, P = biases.shape
+    D, C = X.shape[1], probabilities.shape[1]
+    real = X.dtype.type
+    one, zero = real(1), real(0)
+    n_heads = len(alpha)
+    on_input = 1 if input_kind != NO_HEAD else 0
+    h = np.zeros((L, P), X.dtype)
+    z = np.zeros(D, X.dtype)
+    delta, below = np.zeros(P, X.dtype), np.zeros(P, X.dtype)
+    p, errors = np.zeros((n_heads, C), X.dtype), np.zeros((n_heads, C), X.dtype)
+    losses, logits = np.zeros(n_heads, X.dtype), np.zeros(C, X.dtype)
+    work = np.zeros(D + 1)
+
+    for r in range(len(X)):
+        label = y[r]
+        if standardize:
+            _standardize(X[r], mean, m2, count[0], z)
+        else:
+            z[:] = X[r]
+
+        _layer_forward(z, D, kernels[: D * P], biases[0], h[0])
+        for l in range(1, L):
+            start = (D + (l - 1) * n_units) * P
+            _layer_forward(h[l - 1], n_units, kernels[start : start + n_units * P], biases[l], h[l])
+
+        for head in range(n_heads):
+            if head < on_input:
+                for c in range(C):
+                    logits[c] = input_bias[c]
+                for i in range(D):
+                    for c in range(C):
+                        logits[c] += z[i] * input_kernel[i * C + c]
+            else:
+                out = h[first_head + head - on_input]
+                for c in range(C):
+                    theta, logit = head_kernels[head - on_input, c], zero
+                    for j in range(P):
+                        logit += out[j] * theta[j]
+                    logits[c] = logit + head_biases[head - on_input, c]
+            losses[head] = _softmax_error(logits, label, p[head])
+        for c in range(C):
+            mixed = zero
+            for head in range(n_heads):
+                mixed += alpha[head] * p[head, c]
+                errors[head, c] = p[head, c] - (one if c == label else zero)
+            probabilities[r, c] = mixed
+
+        for j in range(P):
+            delta[j] = zero
+        for l in range(L - 1, -1, -1):
+            out = h[l]
+            if l >= first_head:
+                place = l - first_head
+                head = place + on_input
+                error, weight = errors[head], alpha[head]
+                scale = weight if by_alpha else one
+                squares = _sum_of_squares(error) * (one + _sum_of_squares(out)) * scale * scale
+                step = _clipped(head_rate, squares, clip) * scale
+                for c in range(C):
+                    theta = head_kernels[place, c]
+                    down, by = weight * error[c], step * error[c]
+                    for j in range(P):
+                        k = theta[j]
+                        delta[j] += down * k
+                        theta[j] = k - by * out[j]
+                    head_biases[place, c] -= by
+            squares = zero
+            for j in range(P):
+                d = delta[j] if out[j] > 0 else zero
+                delta[j] = d
+                squares += d * d
+            if l > 0:
+                step = _clipped(rate, squares * (one + _sum_of_squares(h[l - 1])), clip)
+                start = (D + (l - 1) * n_units) * P
+                layer = kernels[start : start + n_units * P]
+                _layer_backward(h[l - 1], n_units, layer, delta, step, below)
+            else:
+                step = _clipped(rate, squares * (one + _sum_of_squares(z)), clip)
+                _first_layer_update(z, D, kernels[: D * P], delta, step)
+            bias = biases[l]
+            for j in range(P):
+                bias[j] -= step * delta[j]
+            if l > 0:
+                for j in range(n_units):
+                    delta[j] = below[j]
+
+        if input_kind == RECURSIVE:
+            _recursive_update(z, errors[0], p[0], input_kernel, input_bias, covariance, work)
+        elif input_kind == SGD:
+            scale = alpha[0] if by_alpha else one
+            squares = _sum_of_squares(errors[0]) * (one + _sum_of_squares(z)) * scale * scale
+            step = _clipped(head_rate, squares, clip) * scale
+            for i in range(D):
+                for c in range(C):
+                    input_kernel[i * C + c] -= step * z[i] * errors[0, c]
+            for c in range(C):
+                input_bias[c] -= step * errors[0, c]
+
+        _hedge(alpha, losses, hedge_kind, beta, floor)
+        count[0] += 1

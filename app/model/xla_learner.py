@@ -1,0 +1,306 @@
+"""Hedge Backpropagation, compiled by XLA: one call learns a chunk of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from app.model.backend import tf
+from app.model.scaler import learn_and_standardize
+from app.model.state import State, state_layout
+from app.model_config import LOSS_BOUND, ModelConfig
+
+ROWS_PER_CHUNK = 1024
+"""Rows of one compiled call; fewer are padded and cost only their own time."""
+
+Tensors = dict[str, tf.Tensor]
+
+
+class XlaLearner:
+    """A :class:`app.model.learner.Learner` for updates of any number of rows.
+
+    Parameters
+    ----------
+    config : ModelConfig
+
+    Attributes
+    ----------
+    trace_count : int
+        How often the update was traced: once, whatever it is fed.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        self._config = config
+        self.trace_count = 0
+        B = config.update_batch_size
+        self._chunk_rows = B * max(1, ROWS_PER_CHUNK // B)
+        self._tensors: Tensors = {}
+        real = tf.as_dtype(config.dtype)
+        learned = {
+            name: tf.TensorSpec(shape, dtype)
+            for name, (shape, dtype) in state_layout(config).items()
+            if not name.startswith("pending_")
+        }
+        self._learn = tf.function(
+            self._learn_chunk,
+            input_signature=[
+                learned,
+                tf.TensorSpec((self._chunk_rows, config.n_features), real),
+                tf.TensorSpec((self._chunk_rows,), tf.int32),
+                tf.TensorSpec((), tf.int32),
+            ],
+            jit_compile=True,
+            autograph=False,
+        )
+
+    def set_state(self, state: Mapping[str, np.ndarray]) -> None:
+        self._tensors = {name: tf.constant(array) for name, array in state.items()}
+
+    def get_state(self) -> State:
+        return {name: tensor.numpy() for name, tensor in self._tensors.items()}
+
+    @property
+    def alpha(self) -> np.ndarray:
+        return self._tensors["alpha"].numpy()
+
+    def learn(self, X: np.ndarray, y: np.ndarray) -> np.ndarray:
+        probabilities = np.empty((len(X), self._config.n_classes), X.dtype)
+        for start in range(0, len(X), self._chunk_rows):
+            chunk = slice(start, start + self._chunk_rows)
+            self._tensors, probabilities[chunk] = self._learn_padded(X[chunk], y[chunk])
+        return probabilities
+
+    def compile(self) -> None:
+        # What it returns is dropped: another thread may have learned meanwhile.
+        none = np.zeros((0, self._config.n_features), self._config.dtype)
+        self._learn_padded(none, np.zeros(0, np.int32))
+
+    def _learn_padded(self, X: np.ndarray, y: np.ndarray) -> tuple[Tensors, np.ndarray]:
+        n = len(X)
+        rows = np.zeros((self._chunk_rows, self._config.n_features), self._config.dtype)
+        labels = np.zeros(self._chunk_rows, np.int32)
+        rows[:n], labels[:n] = X, y
+        state, probabilities = self._learn(
+            self._tensors, tf.constant(rows), tf.constant(labels), tf.constant(n)
+        )
+        return state, probabilities.numpy()[:n]
+
+    def _learn_chunk(
+        self, state: Tensors, X: tf.Tensor, y: tf.Tensor, n: tf.Tensor
+    ) -> tuple[Tensors, tf.Tensor]:
+        self.trace_count += 1
+        config = self._config
+        B, D, C = config.update_batch_size, config.n_features, config.n_classes
+        weights = _stack_heads(state, config)
+
+        def group(k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            # tf.slice states its size; X[k:k+B] would give XLA a dynamic shape, which
+            # makes the loop a hundred times slower.
+            return tf.slice(X, [k * B, 0], [B, D]), tf.slice(y, [k * B], [B])
+
+        def put(probabilities: tf.Tensor, p: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
+            rows = (k * B + tf.range(B))[:, tf.newaxis]
+            return tf.tensor_scatter_nd_update(probabilities, rows, p)
+
+        def body(k: tf.Tensor, weights: dict, probabilities: tf.Tensor):
+            x, labels = group(k)
+            weights, p = self._update(weights, x, labels)
+            return k + 1, weights, put(probabilities, p, k)
+
+        full_groups = n // B
+        k, weights, probabilities = tf.while_loop(
+            lambda k, *_: k < full_groups,
+            body,
+            [tf.constant(0), weights, tf.zeros((self._chunk_rows, C), X.dtype)],
+        )
+        if B > 1:
+            # The last, partly filled group is predicted and not learned. Where there is
+            # none, the clamped index writes over a group that is restored below.
+            last = tf.minimum(k, self._chunk_rows // B - 1)
+            x, _ = group(last)
+            z, _ = self._scale(weights, x)
+            _, log_p = _forward(weights, z)
+            tail = put(probabilities, _mix(weights["alpha"], tf.exp(log_p)), last)
+            probabilities = tf.where(n % B > 0, tail, probabilities)
+        return _unstack_heads(weights, config), probabilities
+
+    def _scale(self, weights: dict, x: tf.Tensor) -> tuple[tf.Tensor, dict]:
+        if not self._config.standardize:
+            return x, {}
+        count = tf.cast(weights["row_count"], tf.float64)
+        z, mean, m2 = learn_and_standardize(x, weights["scaler_mean"], weights["scaler_m2"], count)
+        return z, {"scaler_mean": mean, "scaler_m2": m2}
+
+    def _update(self, weights: dict, x: tf.Tensor, y: tf.Tensor) -> tuple[dict, tf.Tensor]:
+        """Learn one group of B rows: return the new weights and the rows' probabilities."""
+        config = self._config
+        eta, B, alpha = config.learning_rate, config.update_batch_size, weights["alpha"]
+        head_eta = eta * config.head_rate
+        z, moments = self._scale(weights, x)
+        h, log_p = _forward(weights, z)
+        p = tf.exp(log_p)
+        target = tf.one_hot(y, config.n_classes, dtype=p.dtype)
+        losses = -tf.reduce_mean(tf.reduce_sum(log_p * target, axis=2), axis=1)
+        # d(mean loss of each head) / d(its logits), and d(mean hedged loss) / d(logits), both
+        # of shape (n_heads, B, C).
+        own_error = (p - target) / B
+        hedged_error = alpha[:, tf.newaxis, tf.newaxis] * own_error
+        error = hedged_error if config.scale_heads_by_alpha else own_error
+        new = dict(weights) | moments
+
+        on_input = int(config.has_input_head)
+        if config.input_head == "recursive":
+            new |= _learn_recursively(weights, z, target)
+        elif config.input_head == "sgd":
+            kernel, bias = self._gradient(z, error[0])
+            new["input_kernel"] = weights["input_kernel"] - head_eta * kernel
+            new["input_bias"] = weights["input_bias"] - head_eta * bias
+        first = config.head_layers[0]
+        kernel, bias = self._gradient(tf.stack(h[first + 1 :]), error[on_input:])
+        new["Theta"] = weights["Theta"] - head_eta * kernel
+        new["c"] = weights["c"] - head_eta * bias
+
+        W, b = list(weights["W"]), list(weights["b"])
+        from_heads = tf.matmul(hedged_error[on_input:], weights["Theta"], transpose_b=True)
+        delta = tf.zeros_like(h[-1])
+        for l in reversed(range(config.n_hidden_layers)):
+            if l >= first:
+                delta += from_heads[l - first]
+            delta *= tf.cast(h[l + 1] > 0, delta.dtype)
+            kernel, bias = self._gradient(h[l], delta)
+            if l > 0:
+                delta = tf.matmul(delta, weights["W"][l], transpose_b=True)
+            W[l], b[l] = W[l] - eta * kernel, b[l] - eta * bias
+        new["W"], new["b"] = W, b
+
+        new["alpha"] = self._hedge(alpha, losses)
+        new["row_count"] = weights["row_count"] + B
+        return new, _mix(alpha, p)
+
+    def _gradient(self, h: tf.Tensor, delta: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the gradient of a layer's kernel and bias, clipped together.
+
+        ``h`` is (..., B, in), the layer's input; ``delta`` is (..., B, out), the
+        error at its output. For B = 1 the gradient is the outer product of
+        (h, 1) and delta, whose norm is the product of theirs.
+        """
+        clip = self._config.gradient_clip_norm
+        if self._config.update_batch_size == 1:
+            if clip > 0:
+                squares = tf.reduce_sum(delta**2, -1, keepdims=True) * (
+                    1 + tf.reduce_sum(h**2, -1, keepdims=True)
+                )
+                delta = delta * _clip_factor(squares, clip)
+            return _swap(h) * delta, delta[..., 0, :]
+        kernel, bias = tf.matmul(h, delta, transpose_a=True), tf.reduce_sum(delta, axis=-2)
+        if clip > 0:
+            squares = tf.reduce_sum(kernel**2, (-2, -1)) + tf.reduce_sum(bias**2, -1)
+            factor = _clip_factor(squares, clip)[..., tf.newaxis]
+            kernel, bias = kernel * factor[..., tf.newaxis], bias * factor
+        return kernel, bias
+
+    def _hedge(self, alpha: tf.Tensor, losses: tf.Tensor) -> tf.Tensor:
+        config = self._config
+        if config.hedge_loss == "minmax":
+            low, high = tf.reduce_min(losses), tf.reduce_max(losses)
+            span = high - low
+            losses = tf.where(span > 0, (losses - low) / tf.where(span > 0, span, 1), 0)
+        elif config.hedge_loss == "bounded":
+            losses = tf.minimum(losses, LOSS_BOUND)
+        alpha = alpha * tf.pow(tf.constant(config.beta, alpha.dtype), losses)
+        alpha = tf.maximum(alpha, config.smoothing / config.n_hidden_layers)
+        return alpha / tf.reduce_sum(alpha)
+
+
+def _clip_factor(squares: tf.Tensor, clip: float) -> tf.Tensor:
+    norm = tf.sqrt(squares)
+    return tf.where(norm > clip, clip / tf.where(norm > clip, norm, 1), 1)
+
+
+def _swap(h: tf.Tensor) -> tf.Tensor:
+    return tf.linalg.matrix_transpose(h)
+
+
+def _mix(alpha: tf.Tensor, p: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(alpha[:, tf.newaxis, tf.newaxis] * p, axis=0)
+
+
+def _forward(weights: dict, z: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+    """Return h(0)..h(L) and the heads' log-probabilities, shape (n_heads, B, C)."""
+    h = [z]
+    for W, b in zip(weights["W"], weights["b"], strict=True):
+        h.append(tf.nn.relu(tf.matmul(h[-1], W) + b))
+    with_heads = h[-weights["Theta"].shape[0] :]
+    logits = tf.matmul(tf.stack(with_heads), weights["Theta"]) + weights["c"][:, tf.newaxis]
+    if "input_kernel" in weights:
+        on_input = tf.matmul(z, weights["input_kernel"]) + weights["input_bias"]
+        logits = tf.concat([on_input[tf.newaxis], logits], axis=0)
+    return h, tf.nn.log_softmax(logits)
+
+
+def _stack_heads(state: Tensors, config: ModelConfig) -> dict:
+    """Regroup a flat state: lists of W and b, heads stacked to one array each."""
+    depths = range(config.n_hidden_layers)
+    weights = {
+        "W": [state[f"hidden_kernel_{l}"] for l in depths],
+        "b": [state[f"hidden_bias_{l}"] for l in depths],
+        "Theta": tf.stack([state[f"head_kernel_{l}"] for l in config.head_layers]),
+        "c": tf.stack([state[f"head_bias_{l}"] for l in config.head_layers]),
+    }
+    if config.has_input_head:
+        weights["input_kernel"] = state["input_head_kernel"]
+        weights["input_bias"] = state["input_head_bias"]
+    return weights | {name: state[name] for name in _shared_names(config)}
+
+
+def _unstack_heads(weights: dict, config: ModelConfig) -> Tensors:
+    state = {name: weights[name] for name in _shared_names(config)}
+    for l in range(config.n_hidden_layers):
+        state[f"hidden_kernel_{l}"], state[f"hidden_bias_{l}"] = weights["W"][l], weights["b"][l]
+    for place, l in enumerate(config.head_layers):
+        state[f"head_kernel_{l}"] = weights["Theta"][place]
+        state[f"head_bias_{l}"] = weights["c"][place]
+    if config.has_input_head:
+        state["input_head_kernel"] = weights["input_kernel"]
+        state["input_head_bias"] = weights["input_bias"]
+    return state
+
+
+def _shared_names(config: ModelConfig) -> list[str]:
+    names = ["alpha", "row_count"]
+    if config.standardize:
+        names += ["scaler_mean", "scaler_m2"]
+    if config.input_head == "recursive":
+        names += ["input_head_covariance"]
+    return names
+
+
+def _learn_recursively(weights: dict, z: tf.Tensor, target: tf.Tensor) -> dict:
+    """Return the recursive input head after each row of (B, D) ``z`` in turn."""
+    C = target.shape[1]
+    rows = tf.cast(z, tf.float64)
+
+    def learn(k: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, P: tf.Tensor):
+        logits = tf.linalg.matvec(kernel, z[k], transpose_a=True) + bias
+        p = tf.nn.softmax(logits)
+        error = tf.cast(p - target[k], tf.float64)
+        x = tf.concat([rows[k], tf.ones(1, tf.float64)], axis=0)
+        w = tf.maximum(1 - tf.reduce_sum(tf.cast(p, tf.float64) ** 2), 0) / (C - 1)
+        Px = tf.linalg.matvec(P, x)
+        gain = 1 / (1 + w * tf.maximum(tf.tensordot(x, Px, 1), 0))
+        step = tf.cast(gain * Px[:, tf.newaxis] * error, kernel.dtype)
+        P -= w * gain * Px[:, tf.newaxis] * Px
+        return k + 1, kernel - step[:-1], bias - step[-1], P
+
+    _, kernel, bias, P = tf.while_loop(
+        lambda k, *_: k < z.shape[0],
+        learn,
+        [
+            tf.constant(0),
+            weights["input_kernel"],
+            weights["input_bias"],
+            weights["input_head_covariance"],
+        ],
+    )
+    return {"input_kernel": kernel, "input_bias": bias, "input_head_covariance": P}
