@@ -9,9 +9,10 @@ DEMO_ROWS ?= 60000
 # What is installed follows from setup.cfg alone; one stamp for each set of extras.
 RUNTIME := $(VENV)/.installed-report
 TESTING := $(VENV)/.installed-test
+QUALITY := $(VENV)/.installed-quality
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos bench soak lint clean
+.PHONY: help setup demo test chaos bench paper quality soak lint clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -38,6 +39,12 @@ bench: $(TESTING) ## Measure learning beside C, and how soon a label changes pre
 	$(BIN)/python -m tests.bench.learner
 	$(BIN)/python -m tests.bench.freshness
 
+paper: $(QUALITY) ## Learn the paper's streams, 1,000,000 rows each; table and figures in paper/
+	$(BIN)/python -m tests.bench.paper --output paper
+
+quality: $(QUALITY) ## Learn a dozen unlike streams with the defaults, beside fixed depths
+	$(BIN)/python -m tests.bench.quality
+
 soak: $(TESTING) ## Run a stream of an hour in ten minutes; print how memory and state grow
 	$(BIN)/python -m tests.bench.soak
 
@@ -46,7 +53,7 @@ lint: $(TESTING) ## Check style
 	$(BIN)/ruff format --line-length 100 --check .
 
 clean: ## Remove what was made, .venv too
-	rm -rf $(VENV) $(DEMO) .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) $(DEMO) paper .pytest_cache .ruff_cache *.egg-info
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, not " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
@@ -58,4 +65,8 @@ $(RUNTIME): setup.cfg | $(VENV)/bin/python
 
 $(TESTING): setup.cfg | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+$(QUALITY): setup.cfg | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[quality]'
 	@touch $@

@@ -16,14 +16,18 @@ HEADS = ("all", "last")
 INPUT_HEADS = ("recursive", "sgd", "none")
 ENGINES = ("numba", "xla")
 DTYPES = ("float32", "float64")
+HEAD_BOOST_ROWS = 2000
+"""Rows after which half of ``head_boost`` is left."""
 DEFAULT_LEARNING_RATE = 0.04
 DEFAULT_VARIANT = "fast"
 VARIANTS: dict[str, dict[str, Any]] = {
     DEFAULT_VARIANT: {
         "learning_rate": DEFAULT_LEARNING_RATE,
         "beta": 0.9,
+        "smoothing": 0.3,
         "hedge_loss": "bounded",
         "head_rate": 0.0625,
+        "head_boost": 3.0,
         "scale_heads_by_alpha": False,
         "input_head": "recursive",
         "gradient_clip_norm": 3.0,
@@ -31,8 +35,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "paper": {
         "learning_rate": 0.01,
         "beta": 0.99,
+        "smoothing": 0.2,
         "hedge_loss": "minmax",
         "head_rate": 1.0,
+        "head_boost": 0.0,
         "scale_heads_by_alpha": True,
         "input_head": "none",
         "gradient_clip_norm": 0.0,
@@ -40,8 +46,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "backprop": {
         "learning_rate": 0.01,
         "beta": 0.99,
+        "smoothing": 0.2,
         "hedge_loss": "raw",
         "head_rate": 1.0,
+        "head_boost": 0.0,
         "scale_heads_by_alpha": False,
         "input_head": "none",
         "gradient_clip_norm": 10.0,
@@ -98,13 +106,16 @@ class ModelConfig:
         Step size eta of plain SGD.
     beta : float, optional
         Hedge discount, in (0, 1).
-    smoothing : float
+    smoothing : float, optional
         s in the floor s / L under each alpha, in [0, 1].
     hedge_loss : {"bounded", "minmax", "raw"}, optional
         The loss given to the hedge: cross-entropies in nats, as they are (``raw``), cut at
         4 (``bounded``), or rescaled to [0, 1] over the heads of one row (``minmax``).
     head_rate : float, optional
         Step size of the heads, as a multiple of ``learning_rate``.
+    head_boost : float, optional
+        By how much that is raised at first: after n rows, it is multiplied by
+        ``1 + head_boost / (1 + n / 2000)``.
     scale_heads_by_alpha : bool, optional
         Whether a head's step is scaled by its alpha too, as published.
     heads : {"all", "last"}, optional
@@ -139,9 +150,10 @@ class ModelConfig:
     variant: str = DEFAULT_VARIANT
     learning_rate: float | None = None
     beta: float | None = None
-    smoothing: float = 0.2
+    smoothing: float | None = None
     hedge_loss: str | None = None
     head_rate: float | None = None
+    head_boost: float | None = None
     scale_heads_by_alpha: bool | None = None
     heads: str | None = None
     input_head: str | None = None
@@ -169,6 +181,8 @@ class ModelConfig:
         require(is_real(rate) and rate > 0, "learning_rate", "a number above 0", rate)
         ratio = self.head_rate
         require(is_real(ratio) and ratio > 0, "head_rate", "a number above 0", ratio)
+        boost = self.head_boost
+        require(is_real(boost) and boost >= 0, "head_boost", "a number of at least 0", boost)
         require(is_real(self.beta) and 0 < self.beta < 1, "beta", "between 0 and 1", self.beta)
         require(
             is_real(self.smoothing) and 0 <= self.smoothing <= 1,

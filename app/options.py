@@ -152,7 +152,7 @@ Smoothing = Annotated[
     typer.Option(
         parser=number,
         metavar="NUMBER",
-        help="Floor of alpha, s. Default: 0.2.",
+        help=f"Floor of alpha, s. Default: {_FAST['smoothing']}.",
         rich_help_panel=_MODEL,
     ),
 ]

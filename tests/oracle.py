@@ -195,7 +195,8 @@ class NumpyHBP:
         self._hedge(losses)
 
     def _head_rate(self) -> float:
-        return self.config.learning_rate * self.config.head_rate
+        boost = 1 + self.config.head_boost / (1 + self.row_count / 2000)
+        return self.config.learning_rate * self.config.head_rate * boost
 
     def _learn_recursively(self, rows: list[np.ndarray], labels: list[int]) -> None:
         """Take the input head through the rows as an extended Kalman filter.

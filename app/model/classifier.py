@@ -36,13 +36,16 @@ class HBPClassifier:
         Step size eta of plain SGD.
     beta : float, optional
         Hedge discount, in (0, 1).
-    smoothing : float
+    smoothing : float, optional
         s in the floor s / L under each alpha, in [0, 1].
     hedge_loss : {"bounded", "minmax", "raw"}, optional
         The loss given to the hedge: cross-entropies in nats, as they are (``raw``), cut at
         4 (``bounded``), or rescaled to [0, 1] over the heads of one row (``minmax``).
     head_rate : float, optional
         Step size of the heads, as a multiple of ``learning_rate``.
+    head_boost : float, optional
+        By how much that is raised at first: after n rows, it is multiplied by
+        ``1 + head_boost / (1 + n / 2000)``.
     scale_heads_by_alpha : bool, optional
         Whether a head's step is scaled by its alpha too, as published.
     heads : {"all", "last"}, optional
@@ -97,9 +100,10 @@ class HBPClassifier:
         variant: str = DEFAULT_VARIANT,
         learning_rate: float | None = None,
         beta: float | None = None,
-        smoothing: float = 0.2,
+        smoothing: float | None = None,
         hedge_loss: str | None = None,
         head_rate: float | None = None,
+        head_boost: float | None = None,
         scale_heads_by_alpha: bool | None = None,
         heads: str | None = None,
         input_head: str | None = None,
@@ -121,6 +125,7 @@ class HBPClassifier:
             smoothing=smoothing,
             hedge_loss=hedge_loss,
             head_rate=head_rate,
+            head_boost=head_boost,
             scale_heads_by_alpha=scale_heads_by_alpha,
             heads=heads,
             input_head=input_head,
@@ -202,7 +207,8 @@ class HBPClassifier:
         state = self._learner.get_state()
         h = as_rows(X, self.config)
         if self.config.standardize:
-            h = standardized(h, state["scaler_mean"], state["scaler_m2"], state["row_count"])
+            rows = np.float64(state["row_count"])
+            h = standardized(h, state["scaler_mean"], state["scaler_m2"], rows).numpy()
         dead = []
         for l in range(self.config.n_hidden_layers):
             h = np.maximum(h @ state[f"hidden_kernel_{l}"] + state[f"hidden_bias_{l}"], 0)

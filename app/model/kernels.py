@@ -17,7 +17,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from app.model_config import LOSS_BOUND
+from app.model_config import HEAD_BOOST_ROWS, LOSS_BOUND
 
 RAW, MINMAX, BOUNDED = 0, 1, 2
 NO_HEAD, SGD, RECURSIVE = 0, 1, 2
@@ -175,7 +175,7 @@ def _hedge(alpha, losses, kind, beta, floor):
 def learn_rows(
     X, y, probabilities, kernels, biases, head_kernels, head_biases, first_head,
     input_kernel, input_bias, covariance, alpha, mean, m2, count, n_units,
-    rate, head_rate, by_alpha, beta, floor, clip, hedge_kind, input_kind, standardize,
+    rate, head_rate, head_boost, by_alpha, beta, floor, clip, hedge_kind, input_kind, standardize,
 ):  # fmt: skip
     """Learn rows in order; write each one's probabilities from before it to ``probabilities``.
 
@@ -203,6 +203,7 @@ def learn_rows(
 
     for r in range(len(X)):
         label = y[r]
+        by_heads = head_rate * real(1 + head_boost / (1 + count[0] / HEAD_BOOST_ROWS))
         if standardize:
             _standardize(X[r], mean, m2, count[0], z)
         else:
@@ -245,7 +246,7 @@ def learn_rows(
                 error, weight = errors[head], alpha[head]
                 scale = weight if by_alpha else one
                 squares = _sum_of_squares(error) * (one + _sum_of_squares(out)) * scale * scale
-                step = _clipped(head_rate, squares, clip) * scale
+                step = _clipped(by_heads, squares, clip) * scale
                 for c in range(C):
                     theta = head_kernels[place, c]
                     down, by = weight * error[c], step * error[c]
@@ -279,7 +280,7 @@ def learn_rows(
         elif input_kind == SGD:
             scale = alpha[0] if by_alpha else one
             squares = _sum_of_squares(errors[0]) * (one + _sum_of_squares(z)) * scale * scale
-            step = _clipped(head_rate, squares, clip) * scale
+            step = _clipped(by_heads, squares, clip) * scale
             for i in range(D):
                 for c in range(C):
                     input_kernel[i * C + c] -= step * z[i] * errors[0, c]

@@ -24,8 +24,9 @@ class Learner(Protocol):
     head's own error, weighted by its alpha, is added to the error that comes
     from above. Every part of one update uses the alpha from before it.
 
-    A head's own kernel learns from its loss at ``head_rate * eta``, which
-    ``scale_heads_by_alpha`` multiplies by its alpha, as equation (5) has it.
+    A head's own kernel learns from its loss at ``head_rate * eta``, raised at first
+    by ``head_boost``; ``scale_heads_by_alpha`` multiplies that by its alpha, as
+    equation (5) has it.
     What reaches the hidden layers is weighted by alpha in any case.
 
     With ``update_batch_size`` B > 1 the gradients and the losses of B rows in a

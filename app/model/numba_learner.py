@@ -40,6 +40,7 @@ class NumbaLearner:
             config.n_hidden_units,
             real(config.learning_rate),
             real(config.learning_rate * config.head_rate),
+            config.head_boost,
             config.scale_heads_by_alpha,
             real(config.beta),
             real(config.smoothing / config.n_hidden_layers),

@@ -9,7 +9,7 @@ import numpy as np
 from app.model.backend import tf
 from app.model.scaler import learn_and_standardize
 from app.model.state import State, state_layout
-from app.model_config import LOSS_BOUND, ModelConfig
+from app.model_config import HEAD_BOOST_ROWS, LOSS_BOUND, ModelConfig
 
 ROWS_PER_CHUNK = 1024
 """Rows of one compiled call; fewer are padded and cost only their own time."""
@@ -136,7 +136,9 @@ class XlaLearner:
         """Learn one group of B rows: return the new weights and the rows' probabilities."""
         config = self._config
         eta, B, alpha = config.learning_rate, config.update_batch_size, weights["alpha"]
-        head_eta = eta * config.head_rate
+        rows = tf.cast(weights["row_count"], tf.float64)
+        boost = 1 + config.head_boost / (1 + rows / HEAD_BOOST_ROWS)
+        head_eta = tf.cast(eta * config.head_rate * boost, x.dtype)
         z, moments = self._scale(weights, x)
         h, log_p = _forward(weights, z)
         p = tf.exp(log_p)

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_ROWS_THAT_TELL_DEATH = 256
+
 _QUERY_ID_PROPERTY = "sql.streaming.queryId"
 
 
@@ -118,6 +120,7 @@ class MicroBatchLoop:
         self._feedback = FeedbackLog(registry.directory / FEEDBACK)
         self._base: HeadRecord | None = None
         self._lease: Lease | None = None
+        self._told_of_death = False
 
     def __call__(self, df: DataFrame, batch: int) -> None:
         self.batch = batch
@@ -291,6 +294,7 @@ class MicroBatchLoop:
         self._reached(Step.LEARNED)
         if not is_finite(state):
             return None
+        self._warn_of_death(labelled)
         wrong = int((probabilities.argmax(axis=1) != labelled.labels).sum())
         record = dataclasses.replace(
             record,
@@ -316,6 +320,22 @@ class MicroBatchLoop:
         return dataclasses.replace(
             record, seconds=record.seconds | {"publish": time.perf_counter() - learned}
         )
+
+    def _warn_of_death(self, labelled: LabelledRows) -> None:
+        """Tell once of layers that no longer pass anything on; few rows cannot tell."""
+        rows = labelled.features[-_ROWS_THAT_TELL_DEATH:]
+        if self._told_of_death or len(rows) < _ROWS_THAT_TELL_DEATH:
+            return
+        dead = self._classifier.dead_layers(rows)
+        if dead:
+            self._told_of_death = True
+            layers = ", ".join(str(layer + 1) for layer in dead)
+            self._warn(
+                f"batch {self.batch}: no unit of hidden layer {layers} fires in the last "
+                f"{len(rows)} rows, so the heads from there on learn nothing but how common the "
+                "classes are. Create the model anew with a smaller --learning-rate or "
+                "--gradient-clip-norm"
+            )
 
 
 def _with_diverged(record: BatchRecord, rows: int) -> BatchRecord:

@@ -13,7 +13,7 @@
 
 typedef struct {
     long n_layers, n_units, padded, n_features, n_classes;
-    float rate, head_rate, beta, floor, clip, loss_bound;
+    float rate, head_rate, head_boost, boost_rows, beta, floor, clip, loss_bound;
 } Shape;
 
 static float sum_of_squares(const float *restrict v, long n)
@@ -134,6 +134,7 @@ void learn(const Shape *s, long n_rows, const float *X, const int *y, float *ker
 
     for (long row = 0; row < n_rows; row++) {
         float *mixed = probabilities + row * C;
+        float head_rate = s->head_rate * (1 + s->head_boost / (1 + *count / s->boost_rows));
         standardise(s, X + row * D, mean, m2, (double)*count, z);
         forward(z, D, kernels, biases, h, P);
         for (long l = 1; l < L; l++)
@@ -160,7 +161,7 @@ void learn(const Shape *s, long n_rows, const float *X, const int *y, float *ker
         memset(delta, 0, P * sizeof(float));
         for (long l = L - 1; l >= 0; l--) {
             float *out = h + l * P, *e = error + (l + 1) * C;
-            float by_head = s->head_rate
+            float by_head = head_rate
                 * clip_factor(s, sum_of_squares(e, C), sum_of_squares(out, P));
             for (long c = 0; c < C; c++) {
                 float *head = heads + (l * C + c) * P;

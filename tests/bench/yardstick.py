@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from app.model.state import State
-from app.model_config import LOSS_BOUND, ModelConfig
+from app.model_config import HEAD_BOOST_ROWS, LOSS_BOUND, ModelConfig
 
 SOURCE = Path(__file__).with_name("yardstick.c")
 FLAGS = ("-O3", "-march=native", "-ffast-math", "-shared", "-fPIC")
@@ -27,7 +27,16 @@ class _Shape(ctypes.Structure):
         ),
         *(
             (name, ctypes.c_float)
-            for name in ("rate", "head_rate", "beta", "floor", "clip", "loss_bound")
+            for name in (
+                "rate",
+                "head_rate",
+                "head_boost",
+                "boost_rows",
+                "beta",
+                "floor",
+                "clip",
+                "loss_bound",
+            )
         ),
     ]
 
@@ -67,7 +76,8 @@ class Yardstick:
         self._config = config
         self._shape = _Shape(
             L, H, P, D, C, config.learning_rate, config.learning_rate * config.head_rate,
-            config.beta, config.smoothing / L, config.gradient_clip_norm, LOSS_BOUND,
+            config.head_boost, HEAD_BOOST_ROWS, config.beta, config.smoothing / L,
+            config.gradient_clip_norm, LOSS_BOUND,
         )  # fmt: skip
 
         def padded(array: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from tests.integration.streams import (
     SMALL,
     read_dead_letters,
     read_predictions,
+    small_csv,
     small_replay,
     small_rows,
     small_settings,
@@ -158,3 +159,15 @@ def test_a_batch_that_makes_the_model_diverge_is_not_learned_and_stops_nothing(t
 
     spared = small_replay(without, tmp_path / "spared", **options)
     assert summary.state_sha256 == spared.state_sha256
+
+
+def test_a_network_that_died_is_told_once(tmp_path):
+    options = SMALL | {"variant": "paper", "learning_rate": 1e3, "gradient_clip_norm": 1.0}
+    notes: list[str] = []
+    listener = Listener()
+    listener.warned = notes.append
+    path = small_csv(tmp_path / "rows.csv", 900)
+    settings = small_settings(path, tmp_path / "w", rows_per_batch=300, model_options=options)
+    assert replay(settings, listener).run.rows_learned == 900
+    assert len(notes) == 1
+    assert notes[0].startswith("batch 1: no unit of hidden layer 2, 3 fires in the last 256 rows")

@@ -24,6 +24,7 @@ OUT_OF_RANGE = {
     "smoothing": [-0.01, 1.01, math.nan, False, "0"],
     "hedge_loss": ["", "MINMAX", "cross-entropy", 1],
     "head_rate": [0, -0.1, math.nan, math.inf, True, "0.1"],
+    "head_boost": [-0.1, math.nan, math.inf, True, "0.1"],
     "scale_heads_by_alpha": [0, 1, "no"],
     "heads": ["", "first", True, 1],
     "input_head": [0, True, "", "yes"],

@@ -23,6 +23,7 @@ EVERY_OPTION = {
     "smoothing": 0.2,
     "hedge_loss": "bounded",
     "head_rate": 0.5,
+    "head_boost": 0.5,
     "scale_heads_by_alpha": False,
     "heads": "all",
     "input_head": "recursive",
@@ -58,6 +59,7 @@ VARIATIONS = {
     "nothing but the paper": {
         "hedge_loss": "raw",
         "head_rate": 1.0,
+        "head_boost": 0.0,
         "scale_heads_by_alpha": True,
         "input_head": "none",
         "gradient_clip_norm": 0.0,

@@ -21,7 +21,8 @@ def library(tmp_path_factory: pytest.TempPathFactory):
 def test_it_learns_what_the_learner_learns(library, size):
     learner = model(*size)
     yardstick = Yardstick(library, learner.config, learner.get_state())
-    X, y = rows(300)
+    # Of rows in which no unit is so near 0 that rounding decides whether it fires.
+    X, y = rows(300, seed=1)
     for part in (slice(0, 1), slice(1, 300)):
         np.testing.assert_allclose(
             yardstick.partial_fit(X[part], y[part]),
