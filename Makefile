@@ -9,7 +9,6 @@ DEMO_ROWS ?= 60000
 # What is installed follows from setup.cfg alone; one stamp for each set of extras.
 RUNTIME := $(VENV)/.installed-report
 TESTING := $(VENV)/.installed-test
-QUALITY := $(VENV)/.installed-quality
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test chaos bench paper quality soak lint clean
@@ -39,10 +38,10 @@ bench: $(TESTING) ## Measure learning beside C, and how soon a label changes pre
 	$(BIN)/python -m tests.bench.learner
 	$(BIN)/python -m tests.bench.freshness
 
-paper: $(QUALITY) ## Learn the paper's streams, 1,000,000 rows each; table and figures in paper/
+paper: $(TESTING) ## Learn the paper's streams, 1,000,000 rows each; table and figures in paper/
 	$(BIN)/python -m tests.bench.paper --output paper
 
-quality: $(QUALITY) ## Learn a dozen unlike streams with the defaults, beside fixed depths
+quality: $(TESTING) ## Learn a dozen unlike streams with the defaults, beside fixed depths
 	$(BIN)/python -m tests.bench.quality
 
 soak: $(TESTING) ## Run a stream of an hour in ten minutes; print how memory and state grow
@@ -65,8 +64,4 @@ $(RUNTIME): setup.cfg | $(VENV)/bin/python
 
 $(TESTING): setup.cfg | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
-	@touch $@
-
-$(QUALITY): setup.cfg | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[quality]'
 	@touch $@

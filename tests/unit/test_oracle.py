@@ -141,11 +141,19 @@ def test_predict_proba_agrees_with_the_oracle_and_changes_nothing(learned, n_row
     assert_states_equal(classifier.get_state(), before)
 
 
+# XLA takes seconds to compile each, so it is given larger updates and what it does otherwise.
+ALSO_BY_XLA = {
+    "min-max hedge",
+    "input head by gradient, heads scaled",
+    "last head beside the input's",
+    "one head",
+    "nothing but the paper",
+}
 ENGINES_OF_VARIATIONS = [
     pytest.param(changed, engine, id=f"{name}, {engine}")
     for name, changed in VARIATIONS.items()
     for engine in ENGINES
-    if engine == "xla" or "update_batch_size" not in changed
+    if (engine == "numba") != ("update_batch_size" in changed) or name in ALSO_BY_XLA
 ]
 
 
