@@ -11,7 +11,7 @@ from app.model.backend import tf
 from app.model.network import HedgedNetwork, forward_function
 from app.model_config import ModelConfig
 
-PADDED_ROWS = (64, 512, 4096)
+PADDED_ROWS = (64, 512, 2048)
 """The batch sizes that are compiled; a batch is padded to the next one up."""
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from app.durable import write_durably
+from app.monitor.phases import in_order
 
 _SUMMED = (
     "rows_in", "rows_scored", "rows_learned", "rows_stale", "served_errors", "prequential_errors"
@@ -76,7 +77,8 @@ class BatchRecord:
     finished_at : str
         UTC, ISO 8601.
     seconds : dict of str to float
-        Wall time by phase: score, learn, publish.
+        Wall time by phase, see :mod:`app.monitor.phases`; and ``learn``, what learning took,
+        of which ``wait`` is the part that nothing else was done in.
     rows_stale : int
         Of the scored rows, those scored while Redis could not be asked for a newer version.
     labels : LabelCounts
@@ -140,7 +142,8 @@ class BatchLog:
 class Totals:
     """Sums over batches. Errors are fractions of the learned rows, None without any.
 
-    The mean delay is that of the labels that met their event, None without any.
+    The mean delay is that of the labels that met their event, None without any. Phases are
+    those of :mod:`app.monitor.phases`, in seconds; of a run, they add up to its wall time.
     """
 
     batches: int
@@ -157,6 +160,7 @@ class Totals:
     publish_seconds: float
     labels: LabelCounts = field(default_factory=LabelCounts)
     mean_delay_seconds: float | None = None
+    phases: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, records: Iterable[BatchRecord]) -> Totals:
@@ -181,6 +185,10 @@ class Tally:
         self._labels += record.labels
         self._seconds.update(record.seconds)
 
+    def count(self, seconds: Mapping[str, float]) -> None:
+        """Add time that was spent outside of batches, by phase."""
+        self._seconds.update(seconds)
+
     def totals(self) -> Totals:
         counts, labels = self._counts, self._labels
         learned = counts["rows_learned"]
@@ -200,6 +208,7 @@ class Tally:
             publish_seconds=round(self._seconds["publish"], 3),
             labels=labels,
             mean_delay_seconds=labels.delay_seconds / met if met else None,
+            phases=in_order(self._seconds),
         )
 
 
@@ -217,6 +226,8 @@ class RunSummary:
     state_sha256 : str
     seconds : float
         Wall time of this run.
+    first_prediction_seconds : float or None
+        From its start until its first batch's predictions were written.
     """
 
     run: Totals
@@ -224,11 +235,13 @@ class RunSummary:
     version: int
     state_sha256: str
     seconds: float
+    first_prediction_seconds: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self.run) | {
             "version": self.version,
             "state_sha256": self.state_sha256,
             "seconds": round(self.seconds, 3),
+            "first_prediction_seconds": self.first_prediction_seconds,
             "total": dataclasses.asdict(self.total),
         }

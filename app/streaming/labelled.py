@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,10 @@ from app.registry.feedback import LearnedRows
 
 ORDER = [("event_time", "ascending"), ("sequence", "ascending"), ("event_id", "ascending")]
 ORDER_COLUMNS = [name for name, _ in ORDER]
-COLLECTED_COLUMNS = [*ORDER_COLUMNS, "features", "label_index", "served_index", "reason"]
+COLLECTED_COLUMNS = [*ORDER_COLUMNS, "features", "label_index", "reason"]
+
+UNKNOWN = -1
+"""In place of a class that was predicted, before it was."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class LabelledRows(LearnedRows):
     sequences : ndarray, shape (n,), int64
         Row numbers.
     served : ndarray, shape (n,), int32
-        The class that was predicted for each when it was scored.
+        The class that was predicted for each when it was scored; ``UNKNOWN`` before that.
     """
 
     sequences: np.ndarray
@@ -41,8 +45,12 @@ class LabelledRows(LearnedRows):
             values.to_numpy().reshape(-1, n_features),
             table["label_index"].to_numpy(),
             table["sequence"].to_numpy(),
-            table["served_index"].to_numpy(),
+            np.full(len(table), UNKNOWN, np.int32),
         )
+
+    def with_served(self, served: np.ndarray) -> LabelledRows:
+        """Return the same rows with what was predicted for each."""
+        return dataclasses.replace(self, served=served)
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 from app.config import DRIVER
 from app.errors import StreamFailedError
 from app.monitor.batch_log import LabelCounts
+from app.monitor.phases import Laps
 from app.registry.record import HeadRecord
 from app.streaming.delivery import Sink
 from app.streaming.labelled import LabelledRows
@@ -96,14 +97,17 @@ class LiveOutputs:
         query: str,
         batch: int,
         head: HeadRecord,
-        before_rename: Callable[[], None],
+        before_writing: Callable[[], None],
         reached: Callable[[str], None],
+        on_labelled: Callable[[LabelledRows], None],
+        laps: Laps,
     ) -> ScoredBatch:
         """Score a batch's events, account for its labels, and write what is to be read.
 
         Parameters are those of :meth:`app.streaming.outputs.Outputs.write`, with rows of
         :func:`app.streaming.live_rows.live_rows`. What an earlier try has written or
-        decided stays.
+        decided stays. ``on_labelled`` is not called: which labels met their event is known
+        only when the batch is written.
 
         Raises
         ------
@@ -122,7 +126,8 @@ class LiveOutputs:
             # One job evaluates the sources, the join and the UDF, and brings all that the driver
             # needs. A second one would double what a small batch takes.
             table = _for_driver(rows, self._features_of).toArrow()
-            before_rename()
+            laps.end("score")
+            before_writing()
             decision = self._ledger.decide(batch, *_good_rows(table))
             if "served" in table.column_names:
                 scored = _scored(table, decision.duplicates)
@@ -141,13 +146,14 @@ class LiveOutputs:
             self._ledger.record_served(served_classes(predictions, self._contract))
             for sink in self._sinks:
                 sink.deliver(df.sparkSession, predictions, query, batch)
-        return ScoredBatch(
+        labelled = self._labelled(table, decision.matches)
+        counts = (
             self._predictions.count_rows(query, batch),
             self._predictions.count_true(query, batch, "stale"),
             _reasons(dead, EVENT),
-            self._labelled(table, decision.matches),
-            _label_counts(table, decision, dead),
         )
+        laps.end("write")
+        return ScoredBatch(*counts, labelled, _label_counts(table, decision, dead))
 
     def has_diverged(self, query: str, batch: int) -> bool:
         """Tell whether an earlier try of a batch could not learn it."""

@@ -15,12 +15,14 @@ from pyspark.sql import DataFrame
 from app.errors import HedgestreamError, StaleLearnerError
 from app.model.state import is_finite
 from app.monitor.batch_log import BatchLog, BatchRecord
-from app.registry.feedback import FeedbackLog
+from app.monitor.phases import Laps
+from app.registry.feedback import FeedbackLog, LearnedRows
 from app.registry.opening import FEEDBACK
 from app.registry.patience import Patience
 from app.registry.races import until_won
 from app.registry.record import HeadRecord
 from app.registry.registry import Lease, ModelRegistry
+from app.streaming.ahead import AheadLearner, Learned
 from app.streaming.labelled import LabelledRows
 from app.streaming.live_outputs import LiveOutputs
 from app.streaming.outputs import Outputs
@@ -88,6 +90,9 @@ class MicroBatchLoop:
         The last batch that was begun.
     version : int or None
         The version that it was begun with.
+    began, first_predicted, ended : float or None
+        When the first batch was begun, when its predictions were written, and when the last
+        batch was done, by ``time.perf_counter``.
     """
 
     def __init__(
@@ -107,6 +112,9 @@ class MicroBatchLoop:
         self.failure: Exception | None = None
         self.batch: int | None = None
         self.version: int | None = None
+        self.began: float | None = None
+        self.first_predicted: float | None = None
+        self.ended: float | None = None
         self._registry = registry
         self._outputs = outputs
         self._log = log
@@ -121,14 +129,24 @@ class MicroBatchLoop:
         self._base: HeadRecord | None = None
         self._lease: Lease | None = None
         self._told_of_death = False
+        self._laps = Laps()
+        self._learner = AheadLearner(classifier)
 
     def __call__(self, df: DataFrame, batch: int) -> None:
+        now = time.perf_counter()
+        self._laps = Laps()
+        if self.began is None:
+            self.began = now
+        else:
+            self._laps.seconds["between"] = now - self.ended
         self.batch = batch
         try:
             self._process(df, batch)
         except Exception as error:
             self.failure = self._overtaken() or error
             raise
+        finally:
+            self.ended = time.perf_counter()
 
     def _overtaken(self) -> StaleLearnerError | None:
         """Tell whether a newer learner is why something failed: it clears away what was staged."""
@@ -144,16 +162,23 @@ class MicroBatchLoop:
     def _process(self, df: DataFrame, batch: int) -> None:
         """Do one micro-batch: the commit protocol.
 
+        Learning (4) may begin as soon as the labelled rows are on the driver, in a thread of
+        its own, while rows are scored with the version before it and written (3). It changes
+        nothing but memory, and nothing is published before both are done: so what is scored
+        is scored with the newest version published, and what is learned is learned on top of
+        it. If that version is no longer the newest, what was learned is dropped and learned
+        again.
+
         1. Fence: stop if a newer learner holds this query's checkpoint. Take over
            the current version, mending Redis if it has lost it.
            *Crash:* nothing was done.
         2. A batch that the head record says was learned is a replay after a crash:
            score and learn nothing, drain the plan, go to 9.
-        3. Score the rows; write predictions, then dead letters, each by one rename.
+        3. Score the rows; write predictions, then dead letters, each in one step.
            *Crash:* the next try finds what is written, keeps it, and scores those
            rows no more.
         4. Bring the labelled rows to the driver in their total order; record them
-           in the feedback log; learn them.
+           in the feedback log; learn them, or wait until they are learned.
            *Crash:* the next try finds the same rows recorded; learning was in memory.
         5. A state that holds a NaN or an infinity is dropped, and its rows become
            dead letters ``diverged``; go to 9.
@@ -186,43 +211,64 @@ class MicroBatchLoop:
             return
 
         self._before_scoring()
-        started = time.perf_counter()
-        scored = self._outputs.write(
-            df,
-            query,
-            batch,
-            base,
-            lambda: self._fence(lease),
-            lambda part: self._reached(_WRITTEN[part]),
-        )
-        record = BatchRecord(
-            query=query,
-            batch=batch,
-            rows_scored=scored.rows,
-            rows_stale=scored.rows_stale,
-            rows_learned=0,
-            dead_letters=scored.dead_letters,
-            served_errors=0,
-            prequential_errors=0,
-            version=base.version,
-            alpha=self._classifier.alpha.tolist(),
-            finished_at=_now(),
-            seconds={"score": time.perf_counter() - started},
-            labels=scored.labels,
-        )
-        labelled = scored.labelled
-        if len(labelled):
-            self._feedback.write(query, batch, labelled)
-            self._reached(Step.FEEDBACK_RECORDED)
-            record = self._learn(df, labelled, lease, record)
+        self._laps.end("start_up")
+        alpha = self._classifier.alpha.tolist()
+
+        def learn_ahead(rows: LearnedRows) -> None:
+            if len(rows.labels) and not self._outputs.has_diverged(query, batch):
+                # Until a version is published, what is in hand is neither base nor it.
+                self._base = None
+                self._learner.begin(rows)
+
+        try:
+            scored = self._outputs.write(
+                df,
+                query,
+                batch,
+                base,
+                lambda: self._fence(lease),
+                self._written,
+                learn_ahead,
+                self._laps,
+            )
+            record = BatchRecord(
+                query=query,
+                batch=batch,
+                rows_scored=scored.rows,
+                rows_stale=scored.rows_stale,
+                rows_learned=0,
+                dead_letters=scored.dead_letters,
+                served_errors=0,
+                prequential_errors=0,
+                version=base.version,
+                alpha=alpha,
+                finished_at=_now(),
+                seconds=dict(self._laps.seconds),
+                labels=scored.labels,
+            )
+            labelled = scored.labelled
+            if len(labelled):
+                self._feedback.write(query, batch, labelled)
+                self._laps.end("write")
+                self._reached(Step.FEEDBACK_RECORDED)
+                record = self._learn(df, labelled, base, lease, record)
+        finally:
+            # What failed leaves nobody behind who still learns.
+            self._learner.wait()
         self._fence(lease)
         self._log.write(record)
         self._reached(Step.LOGGED)
-        self._on_batch(record)
+        self._laps.end("log")
+        self._on_batch(self._timed(record))
 
     def _reached(self, step: Step) -> None:
         """Mark a step as done: told in the debug log, and where tests let a batch die."""
         logger.debug("%s", step)
+
+    def _written(self, part: str) -> None:
+        if self.first_predicted is None:
+            self.first_predicted = time.perf_counter()
+        self._reached(_WRITTEN[part])
 
     def _fence(self, lease: Lease) -> None:
         self._patiently(lambda: self._registry.fence(lease))
@@ -255,19 +301,33 @@ class MicroBatchLoop:
         learned = self._registry.chain.find(query, batch)
         return None if learned is None else BatchRecord.from_dict(learned.origin["record"])
 
+    def _timed(self, record: BatchRecord) -> BatchRecord:
+        return dataclasses.replace(record, seconds=record.seconds | self._laps.seconds)
+
     def _learn(
-        self, df: DataFrame, labelled: LabelledRows, lease: Lease, record: BatchRecord
+        self,
+        df: DataFrame,
+        labelled: LabelledRows,
+        base: HeadRecord,
+        lease: Lease,
+        record: BatchRecord,
     ) -> BatchRecord:
         """Do steps 4 to 8 and return the completed record."""
         if self._outputs.has_diverged(record.query, record.batch):
             return _with_diverged(record, len(labelled))
 
         def attempt() -> BatchRecord | None:
-            head = self._patiently(lambda: self._registry.current(self._base))
+            head = self._patiently(lambda: self._registry.current(base))
             if head.has_learned(record.query, record.batch):
                 # An earlier try's commit was lost with Redis, and came back or was sealed.
                 return self._recorded(record.query, record.batch) or record
-            return self._learn_on(self._take_over(head), labelled, lease, record)
+            learned = self._learner.take()
+            if learned is None or head.commit != base.commit:
+                self._take_over(head)
+                self._base = None
+                learned = self._learner.learn(labelled)
+            self._laps.end("wait")
+            return self._publish(head, learned, labelled, lease, record)
 
         learned = until_won(attempt)
         if learned is None:
@@ -281,33 +341,32 @@ class MicroBatchLoop:
             return _with_diverged(record, len(labelled))
         return learned
 
-    def _learn_on(
-        self, base: HeadRecord, labelled: LabelledRows, lease: Lease, record: BatchRecord
+    def _publish(
+        self,
+        base: HeadRecord,
+        learned: Learned,
+        labelled: LabelledRows,
+        lease: Lease,
+        record: BatchRecord,
     ) -> BatchRecord | None:
-        """Learn on top of ``base`` and publish; return None when the state diverged."""
-        started = time.perf_counter()
-        # Until the version is published, what is in hand is neither base nor it.
-        self._base = None
-        probabilities = self._classifier.partial_fit(labelled.features, labelled.labels)
-        state = self._classifier.get_state()
-        learned = time.perf_counter()
+        """Publish what was learned on top of ``base``; return None when it diverged."""
         self._reached(Step.LEARNED)
-        if not is_finite(state):
+        if not is_finite(learned.state):
             return None
         self._warn_of_death(labelled)
-        wrong = int((probabilities.argmax(axis=1) != labelled.labels).sum())
         record = dataclasses.replace(
             record,
             rows_learned=len(labelled),
             served_errors=int((labelled.served != labelled.labels).sum()),
-            prequential_errors=wrong,
+            prequential_errors=learned.wrong,
             version=base.version + 1,
-            alpha=self._classifier.alpha.tolist(),
+            alpha=learned.alpha,
             finished_at=_now(),
-            seconds=record.seconds | {"learn": learned - started},
+            seconds=record.seconds | self._laps.seconds | {"learn": learned.seconds},
         )
+        told = {"record": dataclasses.asdict(record)}
         staged = self._registry.stage(
-            base, lease, record.batch, state, self._metadata, {"record": dataclasses.asdict(record)}
+            base, lease, record.batch, learned.state, self._metadata, told
         )
         self._reached(Step.SNAPSHOT_WRITTEN)
         self._patiently(lambda: self._registry.commit(base, staged, lease))
@@ -317,9 +376,8 @@ class MicroBatchLoop:
         self._registry.record_head(staged.record)
         self._reached(Step.HEAD_WRITTEN)
         self._base = staged.record
-        return dataclasses.replace(
-            record, seconds=record.seconds | {"publish": time.perf_counter() - learned}
-        )
+        self._laps.end("publish")
+        return self._timed(record)
 
     def _warn_of_death(self, labelled: LabelledRows) -> None:
         """Tell once of layers that no longer pass anything on; few rows cannot tell."""

@@ -12,13 +12,15 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from app.monitor.batch_log import LabelCounts
+from app.monitor.phases import Laps
 from app.registry.record import HeadRecord
 from app.streaming.duplicates import SeenIds
 from app.streaming.labelled import COLLECTED_COLUMNS, ORDER, ORDER_COLUMNS, LabelledRows
-from app.streaming.predictions import class_labels, predicted
+from app.streaming.predictions import PREDICTIONS_FILE, prediction_table, served_to
 from app.streaming.schema import DIVERGED, RAW_COLUMN, Contract, mark_duplicates, raw_as_json
 from app.streaming.sinks import WriteOnceParquet
 
+_REJECTED_FILE = "rejected.parquet"
 _DIVERGED_FILE = "diverged.parquet"
 
 
@@ -70,9 +72,7 @@ class Outputs:
         self._seen: SeenIds | None = None
 
     def take_over(self, query: str) -> None:
-        """Begin a query, or go on with it: what an earlier learner staged is removed."""
-        for sink in (self._predictions, self._dead_letters):
-            sink.discard_staged(query)
+        """Begin a query, or go on with it."""
         self.close()
         if self._contract.id is not None:
             self._seen = SeenIds(self._seen_path, query)
@@ -88,8 +88,10 @@ class Outputs:
         query: str,
         batch: int,
         head: HeadRecord,
-        before_rename: Callable[[], None],
+        before_writing: Callable[[], None],
         reached: Callable[[str], None],
+        on_labelled: Callable[[LabelledRows], None],
+        laps: Laps,
     ) -> ScoredBatch:
         """Score a batch and write it; what an earlier try has written stays.
 
@@ -101,47 +103,48 @@ class Outputs:
         batch : int
         head : HeadRecord
             The version to score with, unless a later one is found.
-        before_rename : callable
-            May still refuse what was written by raising.
+        before_writing : callable
+            May still refuse what is to be written by raising.
         reached : callable
             Told ``predictions`` and ``dead_letters`` when those are written.
+        on_labelled : callable
+            Given the labelled rows as soon as they are known, before any is scored.
+        laps : Laps
+            Counts the time by phase.
         """
-        rows = self._without_duplicates(df, batch)
-        retried = self._predictions.has(query, batch)
-        if retried:
-            rows = self._with_kept_predictions(rows, query, batch)
-        else:
-            # Not below a filter: Spark might evaluate the UDF once for each side of it.
-            rows = rows.withColumn("served", self._score(head)("features"))
-        rows = rows.persist()
+        rows = self._without_duplicates(df, batch).persist()
         try:
-            if not retried:
-                self._predictions.write(
-                    predicted(rows.filter("reason IS NULL"), self._contract, batch),
-                    query,
-                    batch,
-                    before_rename,
-                )
+            table = rows.select(*COLLECTED_COLUMNS, "row").toArrow()
+            labelled = LabelledRows.from_arrow(table, self._contract.n_features)
+            laps.end("read")
+            on_labelled(labelled)
+            if not self._predictions.has_rows(query, batch):
+                scored = self._scored(rows, head)
+                laps.end("score")
+                before_writing()
+                if len(scored):
+                    predictions = prediction_table(scored, self._contract, batch)
+                    self._predictions.write_file(predictions, query, batch, PREDICTIONS_FILE)
             reached("predictions")
-            table = (
-                rows.filter("reason IS NOT NULL OR label_index IS NOT NULL")
-                .withColumn("served_index", F.col("served.prediction"))
-                .select(*COLLECTED_COLUMNS)
-                .toArrow()
-            )
-            bad = table["reason"].null_count < len(table)
-            if bad and not self._dead_letters.has(query, batch):
-                self._dead_letters.write(_rejected(rows, batch), query, batch, before_rename)
-            reached("dead_letters")
         finally:
             rows.unpersist()
-        reasons = table["reason"].drop_null().value_counts().to_pylist()
-        return ScoredBatch(
+        rejected = table.filter(pc.is_valid(table["reason"]))
+        if len(rejected):
+            before_writing()
+            self._dead_letters.write_file(_dead(rejected, batch), query, batch, _REJECTED_FILE)
+        reached("dead_letters")
+        if len(labelled):
+            directory = self._predictions.path(query, batch)
+            served = served_to(directory, self._contract, labelled.event_ids)
+            labelled = labelled.with_served(served)
+        reasons = rejected["reason"].value_counts().to_pylist()
+        counts = (
             self._predictions.count_rows(query, batch),
             self._predictions.count_true(query, batch, "stale"),
             {count["values"]: count["counts"] for count in reasons},
-            LabelledRows.from_arrow(table, self._contract.n_features),
         )
+        laps.end("write")
+        return ScoredBatch(*counts, labelled)
 
     def has_diverged(self, query: str, batch: int) -> bool:
         """Tell whether an earlier try of a batch could not learn it."""
@@ -172,16 +175,15 @@ class Outputs:
         sequences = good["sequence"].to_pylist()
         return mark_duplicates(df, [sequences[position] for position in positions])
 
-    def _with_kept_predictions(self, rows: DataFrame, query: str, batch: int) -> DataFrame:
-        """Return rows with what an earlier try of this batch predicted and wrote."""
-        number = F.array_position(class_labels(self._contract), F.col("prediction")) - 1
-        kept = self._predictions.read(rows.sparkSession, query, batch).select(
-            "event_id", F.struct(number.cast("int").alias("prediction")).alias("served")
-        )
-        return rows.join(kept, "event_id", "left")
+    def _scored(self, rows: DataFrame, head: HeadRecord) -> pa.Table:
+        """Return the good rows with what is predicted for each."""
+        # Not below a filter: Spark might evaluate the UDF once for each side of it.
+        served = self._score(head)("features").alias("served")
+        time = F.unix_micros("event_time").alias("time")
+        scored = rows.select("event_id", time, "reason", served).toArrow()
+        return scored.filter(pc.is_null(scored["reason"]))
 
 
-def _rejected(rows: DataFrame, batch: int) -> DataFrame:
-    return rows.filter("reason IS NOT NULL").select(
-        "sequence", "event_id", "reason", "row", F.lit(batch).cast("long").alias("batch_id")
-    )
+def _dead(rejected: pa.Table, batch: int) -> pa.Table:
+    columns = rejected.select(["sequence", "event_id", "reason", "row"])
+    return columns.append_column("batch_id", pa.array([batch] * len(rejected), pa.int64()))

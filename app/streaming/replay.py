@@ -21,7 +21,7 @@ from app.streaming.inputs import InputTable, count_rows, read_layout, remember_f
 from app.streaming.loop import MicroBatchLoop
 from app.streaming.outputs import Outputs
 from app.streaming.replay_source import ReplaySource
-from app.streaming.running import prepare_workdir, query_of, run_query
+from app.streaming.running import prepare_workdir, query_of, run_query, summary_of
 from app.streaming.schema import parse_and_validate
 from app.streaming.scoring import check_executor_url, import_model, in_background, scoring
 from app.streaming.session import spark_session
@@ -111,13 +111,7 @@ def replay(settings: ReplaySettings, listener: Listener | None = None) -> RunSum
         stream = _read(spark, layout, bound, settings.rows_per_batch)
         run_query(stream, loop, workdir / "checkpoint", available_now=True)
         head = registry.current()
-    return RunSummary(
-        run=tally.totals(),
-        total=Totals.of(log.read()),
-        version=head.version,
-        state_sha256=head.state_sha256,
-        seconds=time.perf_counter() - started,
-    )
+    return summary_of(tally, log, loop, head, started)
 
 
 def _read(

@@ -15,6 +15,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql.streaming import StreamingQuery
 
 from app.errors import StaleLearnerError, StreamFailedError, UserError
+from app.monitor.batch_log import BatchLog, RunSummary, Tally, Totals
+from app.registry.record import HeadRecord
 from app.streaming.loop import MicroBatchLoop
 from app.streaming.sinks import hadoop_path
 
@@ -167,6 +169,25 @@ def _cause(error: Exception) -> str:
     told = [line for line in lines if not line.startswith(("at ", "File ", "JVM stacktrace"))]
     raised = [line for line in told if "Error: " in line or "Exception: " in line]
     return (raised or told or ["no reason was given"])[-1]
+
+
+def summary_of(
+    tally: Tally, log: BatchLog, loop: MicroBatchLoop, head: HeadRecord, started: float
+) -> RunSummary:
+    """Return what a run did that was started at ``started``, by ``time.perf_counter``."""
+    totals = Totals.of(log.read())
+    ended = time.perf_counter()
+    began, last = (ended, ended) if loop.began is None else (loop.began, loop.ended)
+    tally.count({"start_up": began - started, "end": ended - last})
+    first = loop.first_predicted
+    return RunSummary(
+        run=tally.totals(),
+        total=totals,
+        version=head.version,
+        state_sha256=head.state_sha256,
+        seconds=ended - started,
+        first_prediction_seconds=None if first is None else round(first - started, 3),
+    )
 
 
 def query_of(checkpoint: Path) -> str | None:

@@ -16,7 +16,7 @@ from app.config import ROCKSDB, StreamSettings
 from app.durable import write_durably
 from app.errors import UserError
 from app.model.state import config_from_metadata
-from app.monitor.batch_log import BatchLog, BatchRecord, RunSummary, Tally, Totals
+from app.monitor.batch_log import BatchLog, BatchRecord, RunSummary, Tally
 from app.monitor.progress import Listener
 from app.registry.opening import open_model
 from app.registry.patience import Patience
@@ -37,7 +37,7 @@ from app.streaming.live_sources import (
 )
 from app.streaming.loop import MicroBatchLoop
 from app.streaming.matching import MatchRules
-from app.streaming.running import StopRequest, prepare_workdir, query_of, run_query
+from app.streaming.running import StopRequest, prepare_workdir, query_of, run_query, summary_of
 from app.streaming.schema import contract_from_metadata
 from app.streaming.scoring import check_executor_url, import_model, in_background, scoring
 from app.streaming.session import configured, spark_session
@@ -144,13 +144,7 @@ def stream(
         rows = _live_rows(settings, bound, events, raw[0], feedback, raw[1], rules)
         run_query(rows, loop, live / "checkpoint", available_now=settings.available_now, stop=stop)
         head = registry.current()
-    return RunSummary(
-        run=tally.totals(),
-        total=Totals.of(log.read()),
-        version=head.version,
-        state_sha256=head.state_sha256,
-        seconds=time.perf_counter() - started,
-    )
+    return summary_of(tally, log, loop, head, started)
 
 
 def _completed(settings: StreamSettings, registry: ModelRegistry) -> StreamSettings:

@@ -91,7 +91,7 @@ def test_scorers_go_on_without_redis_and_say_so(stream, server, tmp_path, monkey
     predictions = tmp_path / "w" / "predictions"
 
     def bring_back() -> None:
-        wait_until(lambda: list(predictions.glob("_staging/*-1-*/_SUCCESS")), "batch 1 scored", 60)
+        wait_until(lambda: list(predictions.glob("query=*/batch=*1/*.parquet")), "batch 1 scored", 60)
         server.start()
 
     waiter = threading.Thread(target=bring_back)

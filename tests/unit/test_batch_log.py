@@ -128,6 +128,7 @@ class TestTotals:
             score_seconds=2.0,
             learn_seconds=0.5,
             publish_seconds=0.625,
+            phases={"score": 2.0, "publish": 0.625},
         )
 
     def test_diverged_rows_are_dead_letters_and_come_in_once(self):

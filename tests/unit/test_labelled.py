@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from app.registry.feedback import FeedbackLog
-from app.streaming.labelled import COLLECTED_COLUMNS, LabelledRows
+from app.streaming.labelled import COLLECTED_COLUMNS, UNKNOWN, LabelledRows
 
 SCHEMA = pa.schema(
     [
@@ -19,7 +19,6 @@ SCHEMA = pa.schema(
         ("event_id", pa.string()),
         ("features", pa.list_(pa.float32())),
         ("label_index", pa.int32()),
-        ("served_index", pa.int32()),
         ("reason", pa.string()),
     ]
 )
@@ -32,7 +31,7 @@ def at(second: int | None) -> datetime | None:
 
 def row(second: int | None, sequence: int, event_id: str = "e", label: int | None = 1, **changes):
     """Return a good row, told apart by its features."""
-    values = [at(second), sequence, event_id, [sequence / 2, -sequence], label, 0, None]
+    values = [at(second), sequence, event_id, [sequence / 2, -sequence], label, None]
     return dict(zip(NAMES, values, strict=True)) | changes
 
 
@@ -50,7 +49,7 @@ ORDERED = [
     row(1, 30, "z"),
     row(2, 9, "b"),
     row(2, 10, "a", label=0),
-    row(2, 11, "10", served_index=1),
+    row(2, 11, "10"),
     row(2, 11, "9", label=0),
     row(3, 1, "c"),
     row(None, 2, "d"),
@@ -72,7 +71,7 @@ def test_rows_come_in_their_total_order_from_any_other(seed, chunks):
     assert found.sequences.tolist() == [each["sequence"] for each in ORDERED]
     assert found.features.tolist() == [each["features"] for each in ORDERED]
     assert found.labels.tolist() == [each["label_index"] for each in ORDERED]
-    assert found.served.tolist() == [each["served_index"] for each in ORDERED]
+    assert found.served.tolist() == [UNKNOWN] * len(ORDERED)
     assert len(found) == len(ORDERED)
 
 
@@ -81,8 +80,8 @@ def test_rows_without_a_label_and_rows_with_a_fault_are_left_out(chunks):
     rows = [
         row(1, 0),
         row(1, 1, label=None),
-        row(1, 2, reason="duplicate_id", features=None, served_index=None),
-        row(1, 3, reason="unparsable", features=None, label=None, served_index=None),
+        row(1, 2, reason="duplicate_id", features=None),
+        row(1, 3, reason="unparsable", features=None, label=None),
         row(1, 4),
     ]
 

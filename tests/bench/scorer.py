@@ -1,0 +1,202 @@
+"""What scoring a batch costs beside its forward pass: ``python -m tests.bench.scorer``.
+
+A Python worker's way from Arrow to Arrow is taken with the real UDF, a real redis-server and
+Spark's own conversions, by turns with the compiled forward pass on rows that are ready for it,
+on one core. Told are medians; each ratio is the median of its rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql.pandas.serializers import ArrowStreamPandasUDFSerializer
+
+from app.model import HBPClassifier
+from app.model.backend import tf, use_one_thread
+from app.model.scorer import PADDED_ROWS
+from app.model.state import config_to_metadata
+from app.registry.record import HeadRecord
+from tests.redis_server import RedisServer
+from tests.unit.places import Place
+from udfs.model_cache import LiveModel, ModelSource, live_model
+from udfs.score import SCORE_TYPE, score_udf
+
+N_FEATURES, N_CLASSES = 28, 2
+BATCH_SIZES = (4096, 10_000)
+
+_LARGEST = 20_000
+
+
+class Published:
+    """A model of the paper's size on a redis-server, and a worker that scores with it."""
+
+    def __init__(self, place: Place, classifier: HBPClassifier) -> None:
+        self._place = place
+        self._metadata = config_to_metadata(classifier.config)
+        self._state = classifier.get_state()
+        self.head = place.registry.create(self._state, self._metadata)
+        self.source = ModelSource(
+            redis_url=place.url,
+            model=place.model,
+            run="bench",
+            first=SimpleNamespace(value=(self.head, place.registry.read_bytes(self.head))),
+            floor=self.head,
+            snapshots=str(place.directory),
+            fail_on_outage=True,
+        )
+
+    @property
+    def live(self) -> LiveModel:
+        return live_model(self.source)
+
+    def publish(self) -> HeadRecord:
+        """Publish another version."""
+        state = self._state | {"head_bias_0": self._state["head_bias_0"] + self.head.version}
+        origin = {"kind": "rollback", "to": 0}
+        self.head = self._place.registry.publish(self.head, origin, state, self._metadata)
+        return self.head
+
+
+class Worker:
+    """What a Python worker of Spark does with one batch, its pipe to the JVM left out."""
+
+    def __init__(self, source: ModelSource) -> None:
+        self.function = score_udf(source).func
+        self._serializer = ArrowStreamPandasUDFSerializer(
+            timezone="UTC",
+            safecheck=False,
+            assign_cols_by_name=True,
+            df_for_struct=True,
+            arrow_cast=True,
+        )
+
+    def run(self, stream: bytes) -> bytes:
+        """Score an Arrow IPC stream of features into one of structs."""
+        batches = self._serializer.load_stream(io.BytesIO(stream))
+        scored = self.function(columns[0] for columns in batches)
+        out = io.BytesIO()
+        self._serializer.dump_stream(((frame, SCORE_TYPE) for frame in scored), out)
+        return out.getvalue()
+
+
+def arrow_stream(X: np.ndarray) -> bytes:
+    """Return rows as the JVM sends them: a stream of one batch with an array column."""
+    offsets = pa.array(np.arange(len(X) + 1, dtype=np.int32) * X.shape[1])
+    batch = pa.record_batch([pa.ListArray.from_arrays(offsets, pa.array(X.ravel()))], ["_0"])
+    out = io.BytesIO()
+    with pa.ipc.new_stream(out, batch.schema) as writer:
+        writer.write_batch(batch)
+    return out.getvalue()
+
+
+def forward_of(live: LiveModel, X: np.ndarray) -> Callable[[], object]:
+    """Return the compiled forward pass over rows that are padded and on their way already."""
+    largest = PADDED_ROWS[-1]
+    tensors = []
+    for start in range(0, len(X), largest):
+        rows = X[start : start + largest]
+        padded = np.zeros((min(s for s in PADDED_ROWS if s >= len(rows)), X.shape[1]), X.dtype)
+        padded[: len(rows)] = rows
+        tensors.append(tf.constant(padded))
+    return lambda: [live._scorer._forward(live._tensors, tensor).numpy() for tensor in tensors]
+
+
+def by_turns(calls: list[Callable[[], object]], rounds: int) -> np.ndarray:
+    """Return each call's time in milliseconds, shape (rounds, n_calls)."""
+    for call in calls:
+        call()
+    times = np.empty((rounds, len(calls)))
+    for turn in times:
+        for place, call in enumerate(calls):
+            started = time.perf_counter()
+            call()
+            turn[place] = (time.perf_counter() - started) * 1e3
+    return times
+
+
+def compare(published: Published, n: int, rounds: int) -> None:
+    """Print one line of the table."""
+    X = np.random.default_rng(0).normal(size=(n, N_FEATURES)).astype(np.float32)
+    worker, stream = Worker(published.source), arrow_stream(X)
+    (series,) = (columns[0] for columns in worker._serializer.load_stream(io.BytesIO(stream)))
+    times = by_turns(
+        [
+            forward_of(published.live, X),
+            lambda: list(worker.function(iter([series]))),
+            lambda: worker.run(stream),
+            lambda: published.live.refresh(published.source),
+        ],
+        rounds,
+    )
+    forward, udf, whole, check = times.T
+    print(
+        f"{n:>6} {np.median(forward):>11.1f} {np.median(udf):>8.1f} {np.median(whole):>10.1f}"
+        f" {np.median(forward / udf):>9.2f} {np.median(forward / whole):>12.2f}"
+        f" {np.median(check):>9.2f} {np.median(check / udf):>8.1%}"
+        f" {n / np.median(whole) * 1e3:>10,.0f}"
+    )
+
+
+def traces(published: Published) -> int:
+    """Score batches of many sizes and return how often the forward pass was traced."""
+    worker = Worker(published.source)
+    X = np.zeros((_LARGEST, N_FEATURES), np.float32)
+    some = random.Random(0).sample(range(301, _LARGEST), 20)
+    for n in (*range(1, 301), *some, _LARGEST):
+        worker.run(arrow_stream(X[:n]))
+    return published.live._scorer.trace_count
+
+
+def reload_ms(published: Published, rounds: int) -> np.ndarray:
+    """Return how long a moved version takes to be ready, in milliseconds, shape (rounds,)."""
+    times = np.empty(rounds)
+    for turn in range(rounds):
+        version = published.publish().version
+        started = time.perf_counter()
+        published.live.refresh(published.source)
+        times[turn] = (time.perf_counter() - started) * 1e3
+        assert published.live.version == version, "the new version was not loaded"
+    return times
+
+
+@contextlib.contextmanager
+def published() -> Iterator[Published]:
+    with contextlib.ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        server = stack.enter_context(RedisServer(directory))
+        place = stack.enter_context(contextlib.closing(Place(server.url, directory / "model")))
+        place.directory.mkdir()
+        yield Published(place, HBPClassifier(N_FEATURES, N_CLASSES))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.scorer", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=15)
+    options = parser.parse_args()
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    use_one_thread()
+    with published() as model:
+        print(
+            f"{'rows':>6} {'forward ms':>11} {'UDF ms':>8} {'worker ms':>10} {'UDF':>9}"
+            f" {'worker':>12} {'check ms':>9} {'of UDF':>8} {'rows/s':>10}"
+        )
+        for n in BATCH_SIZES:
+            compare(model, n, options.rounds)
+        times = reload_ms(model, options.rounds)
+        print(f"a version that moved is ready after {np.median(times):.1f} ms")
+        print(f"batches of any size were traced {traces(model)} times")
+
+
+if __name__ == "__main__":
+    main()
