@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import concurrent.futures
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from app.model.state import State
 from app.registry.feedback import LearnedRows
 
 if TYPE_CHECKING:
     from app.model import HBPClassifier
+
+_ROWS_THAT_TELL = 256
 
 
 @dataclass(frozen=True)
@@ -79,3 +84,34 @@ class AheadLearner:
         begun, self._begun = self._begun, None
         if begun is not None:
             concurrent.futures.wait([begun])
+
+
+class LayerWatch:
+    """Tells once of hidden layers that no longer pass anything on.
+
+    Parameters
+    ----------
+    classifier : HBPClassifier
+        Is asked in the state it is in.
+    warn : callable
+    """
+
+    def __init__(self, classifier: HBPClassifier, warn: Callable[[str], None]) -> None:
+        self._classifier = classifier
+        self._warn = warn
+        self._told = False
+
+    def __call__(self, features: np.ndarray) -> None:
+        """Look at what the last rows, of shape (n, D), do; few cannot tell."""
+        rows = features[-_ROWS_THAT_TELL:]
+        if self._told or len(rows) < _ROWS_THAT_TELL:
+            return
+        dead = self._classifier.dead_layers(rows)
+        if dead:
+            self._told = True
+            layers = ", ".join(str(layer + 1) for layer in dead)
+            self._warn(
+                f"no unit of hidden layer {layers} fires in the last {len(rows)} rows, so the "
+                "heads from there on learn nothing but how common the classes are. Create the "
+                "model anew with a smaller --learning-rate or --gradient-clip-norm"
+            )

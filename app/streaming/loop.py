@@ -22,7 +22,7 @@ from app.registry.patience import Patience
 from app.registry.races import until_won
 from app.registry.record import HeadRecord
 from app.registry.registry import Lease, ModelRegistry
-from app.streaming.ahead import AheadLearner, Learned
+from app.streaming.ahead import AheadLearner, LayerWatch, Learned
 from app.streaming.labelled import LabelledRows
 from app.streaming.live_outputs import LiveOutputs
 from app.streaming.outputs import Outputs
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from app.model import HBPClassifier
 
 logger = logging.getLogger(__name__)
-
-_ROWS_THAT_TELL_DEATH = 256
 
 _QUERY_ID_PROPERTY = "sql.streaming.queryId"
 
@@ -128,7 +126,7 @@ class MicroBatchLoop:
         self._feedback = FeedbackLog(registry.directory / FEEDBACK)
         self._base: HeadRecord | None = None
         self._lease: Lease | None = None
-        self._told_of_death = False
+        self._watch = LayerWatch(classifier, warn)
         self._laps = Laps()
         self._learner = AheadLearner(classifier)
 
@@ -353,7 +351,7 @@ class MicroBatchLoop:
         self._reached(Step.LEARNED)
         if not is_finite(learned.state):
             return None
-        self._warn_of_death(labelled)
+        self._watch(labelled.features)
         record = dataclasses.replace(
             record,
             rows_learned=len(labelled),
@@ -378,22 +376,6 @@ class MicroBatchLoop:
         self._base = staged.record
         self._laps.end("publish")
         return self._timed(record)
-
-    def _warn_of_death(self, labelled: LabelledRows) -> None:
-        """Tell once of layers that no longer pass anything on; few rows cannot tell."""
-        rows = labelled.features[-_ROWS_THAT_TELL_DEATH:]
-        if self._told_of_death or len(rows) < _ROWS_THAT_TELL_DEATH:
-            return
-        dead = self._classifier.dead_layers(rows)
-        if dead:
-            self._told_of_death = True
-            layers = ", ".join(str(layer + 1) for layer in dead)
-            self._warn(
-                f"batch {self.batch}: no unit of hidden layer {layers} fires in the last "
-                f"{len(rows)} rows, so the heads from there on learn nothing but how common the "
-                "classes are. Create the model anew with a smaller --learning-rate or "
-                "--gradient-clip-norm"
-            )
 
 
 def _with_diverged(record: BatchRecord, rows: int) -> BatchRecord:

@@ -170,4 +170,4 @@ def test_a_network_that_died_is_told_once(tmp_path):
     settings = small_settings(path, tmp_path / "w", rows_per_batch=300, model_options=options)
     assert replay(settings, listener).run.rows_learned == 900
     assert len(notes) == 1
-    assert notes[0].startswith("batch 1: no unit of hidden layer 2, 3 fires in the last 256 rows")
+    assert notes[0].startswith("no unit of hidden layer 2, 3 fires in the last 256 rows")
