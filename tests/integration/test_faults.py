@@ -15,13 +15,15 @@ from pathlib import Path
 import pytest
 
 from app.errors import RegistryUnavailableError, StorageError, StreamFailedError
+from app.monitor.progress import Listener
 from app.registry.feedback import FeedbackLog
 from app.registry.opening import FEEDBACK, chain_of, join_model
 from app.registry.rebuild import Rebuilder, roll_back
 from app.streaming.loop import MicroBatchLoop, Step
+from app.streaming.replay import replay
 from tests.chaos.learners import problems_of_learners_at_once
 from tests.chaos.replays import Replay, differences, ended, kill_at_random
-from tests.integration.streams import read_predictions, small_csv, small_replay
+from tests.integration.streams import read_predictions, small_csv, small_replay, small_settings
 from tests.redis_server import RedisServer
 from tests.waiting import wait_until
 
@@ -87,23 +89,25 @@ def test_redis_lost_after_each_step_costs_no_version(
     assert not differences(Replay(stream, workdir, ROWS_PER_BATCH).outcome(), undisturbed)
 
 
+class BringsRedisBack(Listener):
+    """Starts Redis again as soon as the driver waits for it: when a batch is scored."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self._server = server
+
+    def warned(self, message: str) -> None:
+        if message.startswith("waiting"):
+            self._server.start()
+
+
 def test_scorers_go_on_without_redis_and_say_so(stream, server, tmp_path, monkeypatch):
-    predictions = tmp_path / "w" / "predictions"
-
-    def bring_back() -> None:
-        wait_until(lambda: list(predictions.glob("query=*/batch=*1/*.parquet")), "batch 1 scored", 60)
-        server.start()
-
-    waiter = threading.Thread(target=bring_back)
-
     def take_away(step: Step, batch: int) -> None:
         if (step, batch) == (Step.FENCED, 1):
             server.kill()
-            waiter.start()
 
     on_step(monkeypatch, take_away)
-    summary = small_replay(stream, tmp_path / "w", rows_per_batch=200, redis_url=server.url)
-    waiter.join()
+    settings = small_settings(stream, tmp_path / "w", rows_per_batch=200, redis_url=server.url)
+    summary = replay(settings, BringsRedisBack(server))
     assert (summary.run.rows_stale, summary.run.rows_learned) == (200, 600)
     stale = read_predictions(tmp_path / "w").groupby("batch_id")["stale"].mean()
     assert stale.to_dict() == {0: 0, 1: 1, 2: 0}
