@@ -33,6 +33,7 @@ from app.streaming.schema import (
     parse,
     parse_and_validate,
 )
+from app.streaming.session import QUERY_CONF
 
 NULL_LABEL = "null_label"
 FUTURE_TIME = "future_time"
@@ -43,38 +44,10 @@ EVENT, LABEL, MATCH = "event", "label", "match"
 # and every row after it would be late.
 _AHEAD = "interval 1 day"
 
-STREAM_CONF = {
+STREAM_CONF = QUERY_CONF | {
     # A batch is small, and generating code for it takes longer than interpreting its plan.
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-    # These would take a third of the time of planning, for a plan they do not make any better.
-    "spark.sql.optimizer.excludedRules": ",".join(
-        f"org.apache.spark.sql.catalyst.optimizer.{rule}"
-        for rule in (
-            "BooleanSimplification",
-            "CollapseProject",
-            "FoldablePropagation",
-            "InferFiltersFromConstraints",
-            "NullPropagation",
-            "OptimizeCsvJsonExprs",
-            "PruneFilters",
-            "PushFoldableIntoBranches",
-            "RemoveRedundantAliases",
-            "ReplaceNullWithFalseInPredicate",
-            "SimplifyBinaryComparison",
-            "SimplifyCasts",
-            "SimplifyConditionals",
-            "SimplifyExtractValueOps",
-            "UnwrapCastInBinaryComparison",
-        )
-    ),
-    # The default starts a process (readlink, chmod) for every file that it renames, and the work
-    # directory is always a local or mounted one.
-    "spark.sql.streaming.checkpointFileManagerClass": (
-        "org.apache.spark.sql.execution.streaming.checkpointing"
-        ".FileSystemBasedCheckpointFileManager"
-    ),
-    "spark.sql.streaming.minBatchesToRetain": "10",
 }
 """How Spark is to run a live stream."""
 
@@ -144,7 +117,9 @@ def live_rows(
         label), ``reason`` (null in a good row), ``row`` (JSON of a bad event and of
         every label), ``raw`` (struct, an event's input row).
     """
-    scored = parse_and_validate(events, contract, event_format, time_fault=_future)
+    scored = parse_and_validate(
+        events, contract, event_format, time_fault=_future, is_interpreted=True
+    )
     labels = _checked_labels(feedback, feedback_contract, feedback_format)
     no_raw = F.lit(None).cast(scored.schema[RAW_COLUMN].dataType).alias(RAW_COLUMN)
     no_features = F.lit(None).cast("array<float>").alias("features")

@@ -24,7 +24,7 @@ from app.streaming.replay_source import ReplaySource
 from app.streaming.running import prepare_workdir, query_of, run_query, summary_of
 from app.streaming.schema import parse_and_validate
 from app.streaming.scoring import check_executor_url, import_model, in_background, scoring
-from app.streaming.session import spark_session
+from app.streaming.session import QUERY_CONF, configured, spark_session
 
 
 def replay(settings: ReplaySettings, listener: Listener | None = None) -> RunSummary:
@@ -108,6 +108,7 @@ def replay(settings: ReplaySettings, listener: Listener | None = None) -> RunSum
             warn=listener.warned,
             before_scoring=scorers.warming.join,
         )
+        stack.enter_context(configured(spark, QUERY_CONF))
         stream = _read(spark, layout, bound, settings.rows_per_batch)
         run_query(stream, loop, workdir / "checkpoint", available_now=True)
         head = registry.current()

@@ -23,12 +23,7 @@ from app.streaming.loop import MicroBatchLoop, Step
 from app.streaming.replay import replay
 from tests.chaos.learners import problems_of_learners_at_once
 from tests.chaos.replays import Replay, differences, ended, kill_at_random
-from tests.integration.streams import (
-    read_predictions,
-    small_csv,
-    small_replay,
-    small_settings,
-)
+from tests.integration.streams import read_predictions, small_csv, small_replay, small_settings
 from tests.redis_server import RedisServer
 from tests.waiting import wait_until
 
@@ -94,17 +89,25 @@ def test_redis_lost_after_each_step_costs_no_version(
     assert not differences(Replay(stream, workdir, ROWS_PER_BATCH).outcome(), undisturbed)
 
 
+class BringsRedisBack(Listener):
+    """Starts Redis again as soon as the driver waits for it: when a batch is scored."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self._server = server
+
+    def warned(self, message: str) -> None:
+        if message.startswith("waiting"):
+            self._server.start()
+
+
 def test_scorers_go_on_without_redis_and_say_so(stream, server, tmp_path, monkeypatch):
     def take_away(step: Step, batch: int) -> None:
         if (step, batch) == (Step.FENCED, 1):
             server.kill()
 
     on_step(monkeypatch, take_away)
-    listener = Listener()
-    # The driver first misses Redis when the batch is scored and about to be written.
-    listener.warned = lambda message: message.startswith("waiting") and server.start()
     settings = small_settings(stream, tmp_path / "w", rows_per_batch=200, redis_url=server.url)
-    summary = replay(settings, listener)
+    summary = replay(settings, BringsRedisBack(server))
     assert (summary.run.rows_stale, summary.run.rows_learned) == (200, 600)
     stale = read_predictions(tmp_path / "w").groupby("batch_id")["stale"].mean()
     assert stale.to_dict() == {0: 0, 1: 1, 2: 0}
