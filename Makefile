@@ -34,12 +34,8 @@ chaos: $(TESTING) ## Kill runs and their Redis at random; check that nothing is 
 	$(BIN)/python -m tests.chaos.registry_machine
 	$(BIN)/python -m tests.chaos.streams
 
-bench: $(TESTING) ## Measure learning beside C, scoring, the loop, and how soon a label counts (15 minutes)
-	$(BIN)/python -m tests.bench.learner
-	$(BIN)/python -m tests.bench.scorer
-	$(BIN)/python -m tests.bench.loop
-	$(BIN)/python -m tests.bench.loop --scale
-	$(BIN)/python -m tests.bench.freshness
+bench: $(TESTING) ## Measure learning, scoring, the loop and freshness; one table (20 minutes)
+	$(BIN)/python -m tests.bench
 
 paper: $(TESTING) ## Learn the paper's streams, 1,000,000 rows each; table and figures in paper/
 	$(BIN)/python -m tests.bench.paper --output paper

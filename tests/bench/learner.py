@@ -19,6 +19,7 @@ import numpy as np
 
 from app.model import HBPClassifier
 from app.model.backend import use_one_thread
+from tests.bench.figures import tell
 from tests.bench.yardstick import Yardstick, compiled
 
 SIZES = ((20, 100), (4, 32), (8, 64), (20, 256))
@@ -79,12 +80,21 @@ def main() -> None:
         apart = np.median(np.abs(learner.partial_fit(X, y) - yardstick.partial_fit(X, y)))
         n = max(512, options.rows * 20 * 100 // (size[0] * size[1]) // 4)
         times = microseconds_a_row([yardstick.partial_fit, learner.partial_fit], n, options.rounds)
-        c, xla = np.median(times, axis=0)
+        c, ours = np.median(times, axis=0)
         ratio = np.median(times[:, 1] / times[:, 0])
-        print(f"{size[0]:>3} x {size[1]:<10} {c:>8.1f} {xla:>11.1f} {ratio:>7.2f} {apart:>11.1e}")
+        print(f"{size[0]:>3} x {size[1]:<10} {c:>8.1f} {ours:>11.1f} {ratio:>7.2f} {apart:>11.1e}")
+        limit = "<= 2.0" if size == SIZES[0] else "<= 2.5"
+        what = f"learning a row, {size[0]} x {size[1]}: times the same in C"
+        tell(what, ratio, limit, f"{ours:.1f} us, in C {c:.1f}")
     one, many = model(*SIZES[0]), model(*SIZES[0], update_batch_size=UPDATE_BATCH_SIZE)
     times = microseconds_a_row([one.partial_fit, many.partial_fit], options.rows, options.rounds)
     gain = np.median(times[:, 0] / times[:, 1])
+    tell(
+        f"rows a second by updates of {UPDATE_BATCH_SIZE}: times those by updates of 1",
+        gain,
+        ">= 5.0",
+        f"{np.median(times[:, 1]):.1f} us a row, by updates of 1 {np.median(times[:, 0]):.1f}",
+    )
     print(f"updates of {UPDATE_BATCH_SIZE} rows learn {gain:.1f} times as many rows a second")
 
 

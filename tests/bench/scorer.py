@@ -27,6 +27,7 @@ from app.model.backend import tf, use_one_thread
 from app.model.scorer import PADDED_ROWS
 from app.model.state import config_to_metadata
 from app.registry.record import HeadRecord
+from tests.bench.figures import tell
 from tests.redis_server import RedisServer
 from tests.unit.places import Place
 from udfs.model_cache import LiveModel, ModelSource, live_model
@@ -140,6 +141,19 @@ def compare(published: Published, n: int, rounds: int) -> None:
         rounds,
     )
     forward, udf, whole, check = times.T
+    tell(
+        f"scoring {n:,} rows in the UDF: rows a second over the bare forward's",
+        np.median(forward / udf),
+        ">= 0.8",
+        f"{np.median(udf):.1f} ms, forward {np.median(forward):.1f}",
+    )
+    share = 100 * np.median(check / udf)
+    tell(
+        f"the version check, percent of scoring {n:,} rows",
+        share,
+        "<= 2.0",
+        f"{np.median(check):.2f} ms",
+    )
     print(
         f"{n:>6} {np.median(forward):>11.1f} {np.median(udf):>8.1f} {np.median(whole):>10.1f}"
         f" {np.median(forward / udf):>9.2f} {np.median(forward / whole):>12.2f}"
@@ -195,7 +209,10 @@ def main() -> None:
             compare(model, n, options.rounds)
         times = reload_ms(model, options.rounds)
         print(f"a version that moved is ready after {np.median(times):.1f} ms")
-        print(f"batches of any size were traced {traces(model)} times")
+        traced = traces(model)
+        tell("a version that moved is ready to score, ms", np.median(times), "<= 10", "")
+        tell("compilations for batches of any size", traced, "<= 3", "")
+        print(f"batches of any size were traced {traced} times")
 
 
 if __name__ == "__main__":
