@@ -87,7 +87,8 @@ def test_rows_with_ids_and_times_are_learned_in_order_of_time(from_csv: str, tmp
     )  # fmt: skip
     assert summary.state_sha256 == from_csv
     predictions = read_predictions(tmp_path / "w")
-    seconds = predictions["event_time"].astype("datetime64[s]").astype("int64")
+    assert str(predictions["event_time"].dt.tz) == "UTC"
+    seconds = [time.timestamp() for time in predictions["event_time"]]
     assert dict(zip(predictions["event_id"], seconds, strict=True)) == {
         f"e{i}": i for i in range(N)
     }
