@@ -18,11 +18,10 @@ ENGINES = ("numba", "xla")
 DTYPES = ("float32", "float64")
 HEAD_BOOST_ROWS = 2000
 """Rows after which half of ``head_boost`` is left."""
-DEFAULT_LEARNING_RATE = 0.04
 DEFAULT_VARIANT = "fast"
 VARIANTS: dict[str, dict[str, Any]] = {
     DEFAULT_VARIANT: {
-        "learning_rate": DEFAULT_LEARNING_RATE,
+        "learning_rate": 0.04,
         "beta": 0.9,
         "smoothing": 0.3,
         "hedge_loss": "bounded",

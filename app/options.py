@@ -10,7 +10,6 @@ import typer
 from app.config import OUTAGE_POLICIES
 from app.console import integer, number, url_without_password
 from app.model_config import (
-    DEFAULT_LEARNING_RATE,
     DEFAULT_VARIANT,
     HEDGE_LOSSES,
     INPUT_HEADS,
@@ -20,6 +19,15 @@ from app.model_config import (
 _REGISTRY = "Registry"
 _MODEL = "Model (fixed when it is created)"
 _FAST = VARIANTS[DEFAULT_VARIANT]
+
+
+def _model_integer(help: str) -> Any:
+    return typer.Option(parser=integer, metavar="INTEGER", help=help, rich_help_panel=_MODEL)
+
+
+def _model_number(help: str) -> Any:
+    return typer.Option(parser=number, metavar="NUMBER", help=help, rich_help_panel=_MODEL)
+
 
 RedisUrl = Annotated[
     str | None,
@@ -104,24 +112,8 @@ AllowRelearn = Annotated[
 JsonSummary = Annotated[
     bool, typer.Option("--json", help="End with one line of JSON instead of a table.")
 ]
-Layers = Annotated[
-    int | None,
-    typer.Option(
-        parser=integer,
-        metavar="INTEGER",
-        help="Hidden layers. Default: 20.",
-        rich_help_panel=_MODEL,
-    ),
-]
-Units = Annotated[
-    int | None,
-    typer.Option(
-        parser=integer,
-        metavar="INTEGER",
-        help="Units a layer. Default: 100.",
-        rich_help_panel=_MODEL,
-    ),
-]
+Layers = Annotated[int | None, _model_integer("Hidden layers. Default: 20.")]
+Units = Annotated[int | None, _model_integer("Units a layer. Default: 100.")]
 Variant = Annotated[
     str | None,
     typer.Option(
@@ -129,32 +121,11 @@ Variant = Annotated[
         rich_help_panel=_MODEL,
     ),
 ]
-LearningRate = Annotated[
-    float | None,
-    typer.Option(
-        parser=number,
-        metavar="NUMBER",
-        help=f"Default: {DEFAULT_LEARNING_RATE}.",
-        rich_help_panel=_MODEL,
-    ),
-]
-Beta = Annotated[
-    float | None,
-    typer.Option(
-        parser=number,
-        metavar="NUMBER",
-        help=f"Hedge discount. Default: {_FAST['beta']}.",
-        rich_help_panel=_MODEL,
-    ),
-]
+LearningRate = Annotated[float | None, _model_number(f"Default: {_FAST['learning_rate']}.")]
+Beta = Annotated[float | None, _model_number(f"Hedge discount. Default: {_FAST['beta']}.")]
 Smoothing = Annotated[
     float | None,
-    typer.Option(
-        parser=number,
-        metavar="NUMBER",
-        help=f"Floor of alpha, s. Default: {_FAST['smoothing']}.",
-        rich_help_panel=_MODEL,
-    ),
+    _model_number(f"Floor of alpha, s. Default: {_FAST['smoothing']}."),
 ]
 HedgeLoss = Annotated[
     str | None,
@@ -165,12 +136,7 @@ HedgeLoss = Annotated[
 ]
 HeadRate = Annotated[
     float | None,
-    typer.Option(
-        parser=number,
-        metavar="NUMBER",
-        help=f"The heads' rate, as a multiple of the rate. Default: {_FAST['head_rate']}.",
-        rich_help_panel=_MODEL,
-    ),
+    _model_number(f"The heads' rate, as a multiple of the rate. Default: {_FAST['head_rate']}."),
 ]
 InputHead = Annotated[
     str | None,
@@ -182,31 +148,10 @@ InputHead = Annotated[
 ]
 GradientClipNorm = Annotated[
     float | None,
-    typer.Option(
-        parser=number,
-        metavar="NUMBER",
-        help=f"Of one layer's gradient; 0: none. Default: {_FAST['gradient_clip_norm']:g}.",
-        rich_help_panel=_MODEL,
-    ),
+    _model_number(f"Of one layer's gradient; 0: none. Default: {_FAST['gradient_clip_norm']:g}."),
 ]
-UpdateBatchSize = Annotated[
-    int | None,
-    typer.Option(
-        parser=integer,
-        metavar="INTEGER",
-        help="Rows an update. Default: 1.",
-        rich_help_panel=_MODEL,
-    ),
-]
-Seed = Annotated[
-    int | None,
-    typer.Option(
-        parser=integer,
-        metavar="INTEGER",
-        help="Of the weights. Default: 0.",
-        rich_help_panel=_MODEL,
-    ),
-]
+UpdateBatchSize = Annotated[int | None, _model_integer("Rows an update. Default: 1.")]
+Seed = Annotated[int | None, _model_integer("Of the weights. Default: 0.")]
 
 
 def given(**options: Any) -> dict[str, Any]:

@@ -10,8 +10,7 @@ import numpy as np
 from app.errors import InvalidRowsError
 from app.model.backend import tf
 from app.model.learner import learner_of
-from app.model.network import HedgedNetwork, initial_state
-from app.model.scaler import standardize as standardized
+from app.model.network import HedgedNetwork, dead_layers, initial_state
 from app.model.scorer import Scorer, as_rows
 from app.model.state import State, check_state
 from app.model_config import DEFAULT_VARIANT, ModelConfig
@@ -194,27 +193,13 @@ class HBPClassifier:
         return self.predict_proba(X).argmax(axis=1)
 
     def dead_layers(self, X: np.ndarray) -> tuple[int, ...]:
-        """Return the hidden layers, from 0, of which no unit fires in any of some rows.
-
-        Such a layer passes no gradient down, and the heads on it and above it see a
-        constant: they can learn no more than how common the classes are. Large steps
-        do that to a ReLU network.
+        """Return the layers that :func:`app.model.network.dead_layers` finds.
 
         Parameters
         ----------
         X : array-like, shape (n, n_features)
         """
-        state = self._learner.get_state()
-        h = as_rows(X, self.config)
-        if self.config.standardize:
-            rows = np.float64(state["row_count"])
-            h = standardized(h, state["scaler_mean"], state["scaler_m2"], rows).numpy()
-        dead = []
-        for l in range(self.config.n_hidden_layers):
-            h = np.maximum(h @ state[f"hidden_kernel_{l}"] + state[f"hidden_bias_{l}"], 0)
-            if not h.any():
-                dead.append(l)
-        return tuple(dead)
+        return dead_layers(self._learner.get_state(), as_rows(X, self.config), self.config)
 
     @property
     def alpha(self) -> np.ndarray:

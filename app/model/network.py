@@ -141,3 +141,30 @@ def forward_function(
         return probabilities
 
     return forward
+
+
+def dead_layers(
+    state: Mapping[str, np.ndarray], X: np.ndarray, config: ModelConfig
+) -> tuple[int, ...]:
+    """Return the hidden layers, from 0, of which no unit fires in any of some rows.
+
+    Such a layer passes no gradient down, and the heads on it and above it see a
+    constant: they can learn no more than how common the classes are. Large steps
+    do that to a ReLU network.
+
+    Parameters
+    ----------
+    state : dict of str to ndarray
+    X : ndarray, shape (n, D), in the model's dtype
+    config : ModelConfig
+    """
+    h = X
+    if config.standardize:
+        rows = np.float64(state["row_count"])
+        h = standardize(h, state["scaler_mean"], state["scaler_m2"], rows).numpy()
+    dead = []
+    for l in range(config.n_hidden_layers):
+        h = np.maximum(h @ state[f"hidden_kernel_{l}"] + state[f"hidden_bias_{l}"], 0)
+        if not h.any():
+            dead.append(l)
+    return tuple(dead)

@@ -53,7 +53,7 @@ class NumbaLearner:
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
         config, heads = self._config, self._config.head_layers
         layers = range(config.n_hidden_layers)
-        D, C = config.n_features, config.n_classes
+        D = config.n_features
         weights = [self._pad(state[f"hidden_kernel_{l}"]).ravel() for l in layers]
         self._kernels = np.concatenate(weights)
         self._biases = np.stack([self._pad(state[f"hidden_bias_{l}"]) for l in layers])
@@ -68,10 +68,9 @@ class NumbaLearner:
         self._m2 = np.array(state.get("scaler_m2", np.zeros(D)))
         self._alpha = np.array(state["alpha"])
         self._count = np.array([state["row_count"]], np.int64)
-        self._n_classes = C
 
     def learn(self, X: np.ndarray, y: np.ndarray) -> np.ndarray:
-        probabilities = np.empty((len(X), self._n_classes), self._real)
+        probabilities = np.empty((len(X), self._config.n_classes), self._real)
         kernels.learn_rows(
             X, y, probabilities, self._kernels, self._biases, self._head_kernels,
             self._head_biases, self._config.head_layers[0], self._input_kernel,

@@ -1,23 +1,23 @@
 """State: everything that learning changes, as a flat dict of named arrays.
 
-=====================  ============  ========  ==============================
-key                    shape         dtype     what
-=====================  ============  ========  ==============================
-``hidden_kernel_{l}``  (in, H)       model's   W of hidden layer l = 0..L-1
-``hidden_bias_{l}``    (H,)          model's   b of hidden layer l
-``head_kernel_{l}``    (H, C)        model's   Theta of the head on layer l
-``head_bias_{l}``      (C,)          model's   bias of that head
-``input_head_kernel``  (D, C)        model's   only with an input head
-``input_head_bias``    (C,)          model's   only with an input head
-``input_head_covariance``  (D+1, D+1)  float64  only with a recursive input head
-``alpha``              (n_heads,)    model's   hedge weights, shallow to deep
-``row_count``          ()            int64     rows learned
-``scaler_mean``        (D,)          float64   only when standardising
-``scaler_m2``          (D,)          float64   sum of squared deviations
-``pending_features``   (B - 1, D)    model's   only with B > 1: rows that wait
-``pending_labels``     (B - 1,)      int32     for their group of B to be full
-``pending_count``      ()            int64     how many of them are set
-=====================  ============  ========  ==============================
+=========================  ============  ========  ==============================
+key                        shape         dtype     what
+=========================  ============  ========  ==============================
+``hidden_kernel_{l}``      (in, H)       model's   W of hidden layer l = 0..L-1
+``hidden_bias_{l}``        (H,)          model's   b of hidden layer l
+``head_kernel_{l}``        (H, C)        model's   Theta of the head on layer l
+``head_bias_{l}``          (C,)          model's   bias of that head
+``input_head_kernel``      (D, C)        model's   only with an input head
+``input_head_bias``        (C,)          model's   only with an input head
+``input_head_covariance``  (D+1, D+1)    float64   only with a recursive one
+``alpha``                  (n_heads,)    model's   hedge weights, shallow to deep
+``row_count``              ()            int64     rows learned
+``scaler_mean``            (D,)          float64   only when standardising
+``scaler_m2``              (D,)          float64   sum of squared deviations
+``pending_features``       (B - 1, D)    model's   only with B > 1: rows that wait
+``pending_labels``         (B - 1,)      int32     for their group of B to be full
+``pending_count``          ()            int64     how many of them are set
+=========================  ============  ========  ==============================
 
 With an input head, ``alpha[0]`` is its weight.
 """

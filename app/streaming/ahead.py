@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from app.model.state import State
+from app.model_config import ModelConfig
 from app.registry.feedback import LearnedRows
 
 if TYPE_CHECKING:
@@ -91,22 +92,24 @@ class LayerWatch:
 
     Parameters
     ----------
-    classifier : HBPClassifier
-        Is asked in the state it is in.
+    config : ModelConfig
     warn : callable
     """
 
-    def __init__(self, classifier: HBPClassifier, warn: Callable[[str], None]) -> None:
-        self._classifier = classifier
+    def __init__(self, config: ModelConfig, warn: Callable[[str], None]) -> None:
+        self._config = config
         self._warn = warn
         self._told = False
 
-    def __call__(self, features: np.ndarray) -> None:
-        """Look at what the last rows, of shape (n, D), do; few cannot tell."""
+    def __call__(self, state: State, features: np.ndarray) -> None:
+        """Look at what a state does with the last rows, of shape (n, D); few cannot tell."""
         rows = features[-_ROWS_THAT_TELL:]
         if self._told or len(rows) < _ROWS_THAT_TELL:
             return
-        dead = self._classifier.dead_layers(rows)
+        # On first use: with it comes TensorFlow, which is imported while the JVM starts.
+        from app.model.network import dead_layers
+
+        dead = dead_layers(state, rows.astype(self._config.dtype, copy=False), self._config)
         if dead:
             self._told = True
             layers = ", ".join(str(layer + 1) for layer in dead)

@@ -126,7 +126,7 @@ class MicroBatchLoop:
         self._feedback = FeedbackLog(registry.directory / FEEDBACK)
         self._base: HeadRecord | None = None
         self._lease: Lease | None = None
-        self._watch = LayerWatch(classifier, warn)
+        self._watch = LayerWatch(classifier.config, warn)
         self._laps = Laps()
         self._learner = AheadLearner(classifier)
 
@@ -351,7 +351,7 @@ class MicroBatchLoop:
         self._reached(Step.LEARNED)
         if not is_finite(learned.state):
             return None
-        self._watch(labelled.features)
+        self._watch(learned.state, labelled.features)
         record = dataclasses.replace(
             record,
             rows_learned=len(labelled),

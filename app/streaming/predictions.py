@@ -48,22 +48,23 @@ def served_to(directory: Path, contract: Contract, event_ids: list[str]) -> np.n
     -------
     ndarray, shape (n,), int32
     """
-    files = [pq.ParquetFile(path) for path in directory.glob("*.parquet")]
-    table = pa.concat_tables(file.read(columns=["event_id", "prediction"]) for file in files)
-    places = pc.index_in(pa.array(event_ids, pa.string()), table["event_id"])
-    labels = table["prediction"].take(places)
-    return pc.index_in(labels, _labels(contract)).to_numpy()
+    events, classes = _served(directory, contract)
+    return classes.take(pc.index_in(pa.array(event_ids, pa.string()), events)).to_numpy()
 
 
 def served_classes(directory: Path, contract: Contract) -> dict[str, int]:
     """Return the class index that the predictions in a directory give each event id."""
-    number = {name: index for index, name in enumerate(contract.classes)}
-    served: dict[str, int] = {}
-    for path in directory.glob("*.parquet"):
-        table = pq.ParquetFile(path).read(columns=["event_id", "prediction"])
-        labels = map(str, table["prediction"].to_pylist())
-        served.update(zip(table["event_id"].to_pylist(), map(number.get, labels), strict=True))
-    return served
+    events, classes = _served(directory, contract)
+    return dict(zip(events.to_pylist(), classes.to_pylist(), strict=True))
+
+
+def _served(directory: Path, contract: Contract) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """Return the event ids and the class indices of the predictions in a directory."""
+    schema = pa.schema([("event_id", pa.string()), ("prediction", _labels(contract).type)])
+    files = [pq.ParquetFile(path) for path in directory.glob("*.parquet")]
+    tables = [file.read(columns=schema.names) for file in files] or [schema.empty_table()]
+    table = pa.concat_tables(tables)
+    return table["event_id"], pc.index_in(table["prediction"], _labels(contract))
 
 
 def _labels(contract: Contract) -> pa.Array:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from app.model import HBPClassifier
+from app.model.backend import use_one_thread
 
 Blocks = Iterable[tuple[np.ndarray, np.ndarray]]
 
@@ -72,15 +73,9 @@ def in_processes(task: Any, jobs: Iterable[tuple], processes: int) -> list[Any]:
     """
     jobs = list(jobs)
     with ProcessPoolExecutor(
-        min(processes, len(jobs)), get_context("spawn"), initializer=_use_one_thread
+        min(processes, len(jobs)), get_context("spawn"), initializer=use_one_thread
     ) as pool:
         return list(pool.map(task, *zip(*jobs, strict=True)))
-
-
-def _use_one_thread() -> None:
-    from app.model.backend import use_one_thread
-
-    use_one_thread()
 
 
 def cores() -> int:

@@ -45,8 +45,7 @@ def _digits(n_rows: int, seed: int) -> Rows:
 
 def _of_river(make: Callable[[int], Any]) -> Callable[[int, int], Rows]:
     def rows(n_rows: int, seed: int) -> Rows:
-        pairs = list(make(seed).take(n_rows))
-        return _arrays([list(x.values()) for x, _ in pairs], [y for _, y in pairs])
+        return _taken(make(seed), n_rows)
 
     return rows
 
@@ -60,11 +59,16 @@ def _drifting(
         stream = synth.ConceptDriftStream(
             before(seed), after(seed + 100), seed=seed, position=n_rows // 2, width=500
         )
-        pairs = list(stream.take(n_rows))
-        names = list(pairs[0][0])
-        return _arrays([[x[name] for name in names] for x, _ in pairs], [y for _, y in pairs])
+        return _taken(stream, n_rows)
 
     return rows
+
+
+def _taken(stream: Any, n_rows: int) -> Rows:
+    pairs = list(stream.take(n_rows))
+    # The two streams of a drift may name their features in different orders.
+    names = list(pairs[0][0])
+    return _arrays([[x[name] for name in names] for x, _ in pairs], [y for _, y in pairs])
 
 
 def _arrays(X: Any, y: Any) -> Rows:
