@@ -20,10 +20,13 @@ import redis
 
 from app.errors import RegistryUnavailableError, VersionConflictError
 from app.model.state import State
+from app.model_config import ModelConfig
 from app.monitor.batch_log import BatchLog
+from app.monitor.phases import Laps
 from app.registry.feedback import FeedbackLog
 from app.registry.head import HeadStore
 from app.registry.rebuild import Rebuilder, roll_back
+from app.registry.record import HeadRecord
 from app.registry.registry import ModelRegistry
 from app.registry.snapshots import Retention
 from app.streaming.labelled import LabelledRows
@@ -299,6 +302,8 @@ def rows_of(query: str, batch: int) -> list[int]:
 class _RowNumbers:
     """A model that only remembers the numbers of the rows that it has learned, in order."""
 
+    config = ModelConfig(n_features=1, n_classes=2)
+
     def __init__(self) -> None:
         self.alpha = np.ones(1)
         self.set_state(first_state())
@@ -327,7 +332,17 @@ class _Outputs:
     def has_diverged(self, query: str, batch: int) -> bool:
         return False
 
-    def write(self, df: Any, query: str, batch: int, *args: Any) -> ScoredBatch:
+    def write(
+        self,
+        df: Any,
+        query: str,
+        batch: int,
+        base: HeadRecord,
+        fence: Callable[[], None],
+        written: Callable[[str], None],
+        learn_ahead: Callable[[LabelledRows], None],
+        laps: Laps,
+    ) -> ScoredBatch:
         numbers = rows_of(query, batch)
         labels = np.zeros(len(numbers), "int32")
         rows = LabelledRows(
@@ -337,6 +352,7 @@ class _Outputs:
             sequences=np.array(numbers),
             served=labels,
         )
+        learn_ahead(rows)
         return ScoredBatch(len(numbers), 0, {}, rows)
 
 
