@@ -17,7 +17,13 @@ from app.registry.record import HeadRecord
 from app.streaming.duplicates import SeenIds
 from app.streaming.labelled import COLLECTED_COLUMNS, ORDER, ORDER_COLUMNS, LabelledRows
 from app.streaming.predictions import PREDICTIONS_FILE, prediction_table, served_to
-from app.streaming.schema import DIVERGED, RAW_COLUMN, Contract, mark_duplicates, raw_as_json
+from app.streaming.schema import (
+    DIVERGED,
+    RAW_COLUMN,
+    Contract,
+    mark_duplicates,
+    raw_as_json,
+)
 from app.streaming.sinks import WriteOnceParquet
 
 _REJECTED_FILE = "rejected.parquet"

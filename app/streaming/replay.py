@@ -20,10 +20,16 @@ from app.streaming.fed_inputs import FedInputs
 from app.streaming.inputs import InputTable, count_rows, read_layout, remember_files
 from app.streaming.loop import MicroBatchLoop
 from app.streaming.outputs import Outputs
+from app.streaming.packed_rows import unpacked
 from app.streaming.replay_source import ReplaySource
 from app.streaming.running import prepare_workdir, query_of, run_query, summary_of
 from app.streaming.schema import parse_and_validate
-from app.streaming.scoring import check_executor_url, import_model, in_background, scoring
+from app.streaming.scoring import (
+    check_executor_url,
+    import_model,
+    in_background,
+    scoring,
+)
 from app.streaming.session import QUERY_CONF, configured, spark_session
 
 
@@ -119,7 +125,7 @@ def _read(
     spark: SparkSession, layout: InputTable, bound: BoundModel, rows_per_batch: int
 ) -> DataFrame:
     spark.dataSource.register(ReplaySource)
-    rows = (
+    packed = (
         spark.readStream.format(ReplaySource.name())
         .option("files", json.dumps(layout.files))
         .option("format", layout.file_format)
@@ -127,4 +133,5 @@ def _read(
         .option("rows_per_batch", rows_per_batch)
         .load()
     )
+    rows = unpacked(packed, layout.schema)
     return parse_and_validate(rows, bound.contract, layout.file_format)

@@ -2,9 +2,9 @@
 
 Spark's own file source hands out whole files, so one CSV would be one batch.
 This one counts rows: its offsets are positions of :mod:`app.streaming.files`.
-The planner, one Python process of the driver, reads ahead in sequence and hands
-each batch to the JVM as Arrow, so no Python worker is busy with reading. Only a
-batch that is tried again after a crash is read by an executor.
+The planner, one Python process of the driver, reads in sequence and hands each
+batch to the JVM, packed (:mod:`app.streaming.packed_rows`). Only a batch that is
+tried again after a crash is read by an executor.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pyspark.sql.streaming.datasource import SupportsTriggerAvailableNow
 from pyspark.sql.types import StructType
 
 from app.streaming.files import START, FileSequence, Position
+from app.streaming.packed_rows import PACKED_SCHEMA, pack
 
 _ROWS_PER_ARROW_BATCH = 10_000
 
@@ -35,7 +36,8 @@ class ReplaySource(DataSource):
         JSON list of paths, in order.
     format : {"csv", "json", "parquet"}
     schema : str
-        JSON of the schema: ``sequence`` (long), then ``text`` or the columns.
+        JSON of the schema of the rows: ``sequence`` (long), then ``text`` or the columns.
+        They come packed.
     rows_per_batch : str
     """
 
@@ -44,13 +46,14 @@ class ReplaySource(DataSource):
         return "hedgestream_replay"
 
     def schema(self) -> StructType:
-        return StructType.fromJson(json.loads(self.options["schema"]))
+        return PACKED_SCHEMA
 
     def simpleStreamReader(self, schema: StructType) -> ReplayStreamReader:
-        return ReplayStreamReader(self._rows(schema), int(self.options["rows_per_batch"]))
+        return ReplayStreamReader(self._rows(), int(self.options["rows_per_batch"]))
 
-    def _rows(self, schema: StructType) -> ArrowRows:
+    def _rows(self) -> ArrowRows:
         files = json.loads(self.options["files"])
+        schema = StructType.fromJson(json.loads(self.options["schema"]))
         sequence = FileSequence(files, self.options["format"], schema.fieldNames()[1:])
         return ArrowRows(sequence, to_arrow_schema(schema, timezone="UTC"))
 
@@ -87,7 +90,7 @@ class ReplayStreamReader(SimpleDataSourceStreamReader, SupportsTriggerAvailableN
     def read(self, start: Position) -> tuple[Iterator[pa.RecordBatch], Position]:
         batches, end = self._rows.read(start, self._rows_per_batch)
         # A list's iterator: Spark copies it.
-        return iter(batches), end if batches else start
+        return iter(list(map(pack, batches))), end if batches else start
 
     def readBetweenOffsets(self, start: Position, end: Position) -> Iterator[pa.RecordBatch]:
-        return iter(self._rows.read(start, end["row"] - start["row"])[0])
+        return map(pack, self._rows.read(start, end["row"] - start["row"])[0])
