@@ -27,7 +27,7 @@ demo: $(RUNTIME) ## Replay a stream with two concept drifts; print the result, d
 		--drift $$(cat $(DEMO)/drift)
 
 test: $(TESTING) ## Install what is missing and run the whole suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 chaos: $(TESTING) ## Kill runs and their Redis at random; check that nothing is lost (an hour or less)
 	$(BIN)/python -m tests.chaos

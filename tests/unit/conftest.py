@@ -75,13 +75,3 @@ def complaint(call):
         return errors.removeprefix("error: ").rstrip("\n")
 
     return refused
-
-
-@pytest.fixture(scope="module")
-def spark(request):
-    # Here and not above: most tests need no Spark.
-    from app.streaming.session import spark_session
-
-    session = spark_session(request.module.__name__)
-    yield session
-    session.stop()
