@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import time
 
 from pyspark.sql import DataFrame, SparkSession
@@ -21,7 +22,7 @@ from app.streaming.inputs import InputTable, count_rows, read_layout, remember_f
 from app.streaming.loop import MicroBatchLoop
 from app.streaming.outputs import Outputs
 from app.streaming.packed_rows import unpacked
-from app.streaming.replay_source import ReplaySource
+from app.streaming.replay_source import MOST_ROWS_AT_ONCE, ReplaySource
 from app.streaming.running import prepare_workdir, query_of, run_query, summary_of
 from app.streaming.schema import parse_and_validate
 from app.streaming.scoring import (
@@ -31,6 +32,8 @@ from app.streaming.scoring import (
     scoring,
 )
 from app.streaming.session import QUERY_CONF, configured, spark_session
+
+_LEAST_ROWS_PER_TASK = 2000
 
 
 def replay(settings: ReplaySettings, listener: Listener | None = None) -> RunSummary:
@@ -96,8 +99,10 @@ def replay(settings: ReplaySettings, listener: Listener | None = None) -> RunSum
             tally.add(record)
             listener.committed(record)
 
+        tasks = scoring_tasks(spark.sparkContext.defaultParallelism, settings.rows_per_batch)
+        rows_per_task = math.ceil(settings.rows_per_batch / tasks)
         scorers = stack.enter_context(
-            scoring(spark, settings, opened, bound.contract.n_features, settings.rows_per_batch)
+            scoring(spark, settings, opened, bound.contract.n_features, rows_per_task, tasks)
         )
         outputs = Outputs(workdir, bound.contract, scorers.udf)
         stack.callback(outputs.close)
@@ -115,14 +120,25 @@ def replay(settings: ReplaySettings, listener: Listener | None = None) -> RunSum
             before_scoring=scorers.warming.join,
         )
         stack.enter_context(configured(spark, QUERY_CONF))
-        stream = _read(spark, layout, bound, settings.rows_per_batch)
+        stream = _read(spark, layout, bound, settings.rows_per_batch, tasks)
         run_query(stream, loop, workdir / "checkpoint", available_now=True)
         head = registry.current()
     return summary_of(tally, log, loop, head, started)
 
 
+def scoring_tasks(cores: int, rows_per_batch: int) -> int:
+    """Return how many tasks are to score a batch of so many rows.
+
+    The learner has a core to itself, and no task has less to do than it costs.
+
+    >>> [scoring_tasks(cores, rows_per_batch=10_000) for cores in (1, 2, 4, 64)]
+    [1, 1, 3, 5]
+    """
+    return max(1, min(cores - 1, rows_per_batch // _LEAST_ROWS_PER_TASK))
+
+
 def _read(
-    spark: SparkSession, layout: InputTable, bound: BoundModel, rows_per_batch: int
+    spark: SparkSession, layout: InputTable, bound: BoundModel, rows_per_batch: int, tasks: int
 ) -> DataFrame:
     spark.dataSource.register(ReplaySource)
     packed = (
@@ -131,7 +147,10 @@ def _read(
         .option("format", layout.file_format)
         .option("schema", layout.schema.json())
         .option("rows_per_batch", rows_per_batch)
+        .option("rows_per_value", min(math.ceil(rows_per_batch / tasks), MOST_ROWS_AT_ONCE))
         .load()
     )
+    if tasks > 1:
+        packed = packed.repartition(tasks)
     rows = unpacked(packed, layout.schema)
     return parse_and_validate(rows, bound.contract, layout.file_format)

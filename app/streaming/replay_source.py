@@ -24,7 +24,7 @@ from pyspark.sql.types import StructType
 from app.streaming.files import START, FileSequence, Position
 from app.streaming.packed_rows import PACKED_SCHEMA, pack
 
-_ROWS_PER_ARROW_BATCH = 10_000
+MOST_ROWS_AT_ONCE = 10_000
 
 
 class ReplaySource(DataSource):
@@ -39,6 +39,8 @@ class ReplaySource(DataSource):
         JSON of the schema of the rows: ``sequence`` (long), then ``text`` or the columns.
         They come packed.
     rows_per_batch : str
+    rows_per_value : str
+        How many rows are packed into one value, at most.
     """
 
     @classmethod
@@ -49,7 +51,10 @@ class ReplaySource(DataSource):
         return PACKED_SCHEMA
 
     def simpleStreamReader(self, schema: StructType) -> ReplayStreamReader:
-        return ReplayStreamReader(self._rows(), int(self.options["rows_per_batch"]))
+        rows_per_batch, rows_per_value = (
+            int(self.options[name]) for name in ("rows_per_batch", "rows_per_value")
+        )
+        return ReplayStreamReader(self._rows(), rows_per_batch, rows_per_value)
 
     def _rows(self) -> ArrowRows:
         files = json.loads(self.options["files"])
@@ -65,21 +70,24 @@ class ArrowRows:
         self._sequence = sequence
         self._schema = schema
 
-    def read(self, start: Position, n: int) -> tuple[list[pa.RecordBatch], Position]:
-        """Return at most ``n`` rows from ``start`` on, and the position after them."""
+    def read(
+        self, start: Position, n: int, at_once: int = MOST_ROWS_AT_ONCE
+    ) -> tuple[list[pa.RecordBatch], Position]:
+        """Return at most ``n`` rows from ``start`` on, in batches, and the position after them."""
         table, end = self._sequence.read(start, n)
         if end["row"] == start["row"]:
             return [], end
         table = table.cast(self._schema).combine_chunks()
-        return table.to_batches(max_chunksize=_ROWS_PER_ARROW_BATCH), end
+        return table.to_batches(max_chunksize=at_once), end
 
 
 class ReplayStreamReader(SimpleDataSourceStreamReader, SupportsTriggerAvailableNow):
     """Hands out batches of ``rows_per_batch`` rows until the files are read."""
 
-    def __init__(self, rows: ArrowRows, rows_per_batch: int) -> None:
+    def __init__(self, rows: ArrowRows, rows_per_batch: int, rows_per_value: int) -> None:
         self._rows = rows
         self._rows_per_batch = rows_per_batch
+        self._rows_per_value = rows_per_value
 
     def initialOffset(self) -> Position:
         return dict(START)
@@ -88,9 +96,13 @@ class ReplayStreamReader(SimpleDataSourceStreamReader, SupportsTriggerAvailableN
         """Nothing to fix: the list of files does not change during a run."""
 
     def read(self, start: Position) -> tuple[Iterator[pa.RecordBatch], Position]:
-        batches, end = self._rows.read(start, self._rows_per_batch)
+        packed, end = self._read(start, self._rows_per_batch)
         # A list's iterator: Spark copies it.
-        return iter(list(map(pack, batches))), end if batches else start
+        return iter(packed), end if packed else start
 
     def readBetweenOffsets(self, start: Position, end: Position) -> Iterator[pa.RecordBatch]:
-        return map(pack, self._rows.read(start, end["row"] - start["row"])[0])
+        return iter(self._read(start, end["row"] - start["row"])[0])
+
+    def _read(self, start: Position, n: int) -> tuple[list[pa.RecordBatch], Position]:
+        batches, end = self._rows.read(start, n, self._rows_per_value)
+        return [pack(batch) for batch in batches], end

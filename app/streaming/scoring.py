@@ -33,7 +33,7 @@ class Scoring:
     udf : callable
         Gives the UDF that scores with a version or a later one.
     warming : Thread
-        Readies the first Python worker.
+        Readies the first Python workers.
     """
 
     udf: Callable[[HeadRecord], Callable[[str], Column]]
@@ -46,9 +46,10 @@ def scoring(
     settings: RunSettings,
     opened: OpenModel,
     n_features: int,
-    rows_per_batch: int,
+    rows_per_task: int,
+    tasks: int = 1,
 ) -> Iterator[Scoring]:
-    """Ready the scorers of a run for rows of ``n_features`` features."""
+    """Ready the scorers of a run: as many as ``tasks``, for rows of ``n_features`` features."""
     registry = opened.registry
     head = registry.current()
     first = spark.sparkContext.broadcast((head, registry.read_bytes(head)))
@@ -66,7 +67,7 @@ def scoring(
     def udf(floor: HeadRecord) -> Callable[[str], Column]:
         return score_udf(dataclasses.replace(source, floor=floor))
 
-    warming = in_background(_warm_worker, spark, udf(head), n_features, rows_per_batch)
+    warming = in_background(_warm_workers, spark, udf(head), n_features, rows_per_task, tasks)
     try:
         yield Scoring(udf, warming)
     finally:
@@ -99,11 +100,12 @@ def import_model() -> None:
     use_one_thread()
 
 
-def _warm_worker(
-    spark: SparkSession, score: Callable[[str], Column], n_features: int, rows: int
+def _warm_workers(
+    spark: SparkSession, score: Callable[[str], Column], n_features: int, rows: int, tasks: int
 ) -> None:
-    """Have a Python worker load and compile the model while the query starts."""
+    """Have Python workers load and compile the model while the query starts."""
     zeros = F.array_repeat(F.lit(0.0).cast("float"), n_features).alias("features")
-    warmed = spark.range(0, min(rows, _WARM_UP_ROWS), 1, 1).select(zeros).select(score("features"))
+    ids = spark.range(0, tasks * min(rows, _WARM_UP_ROWS), 1, tasks)
+    warmed = ids.select(zeros).select(score("features"))
     with contextlib.suppress(PySparkException):
         warmed.write.format("noop").mode("overwrite").save()

@@ -27,6 +27,7 @@ from tests.integration.streams import (
     small_rows,
     small_settings,
 )
+from tests.integration.watched_udf import watched_score
 
 N = 530
 
@@ -62,6 +63,19 @@ def test_a_replay_learns_what_the_estimator_learns_from_the_same_rows(replayed):
     from app.model.state import state_sha256
 
     assert summary.state_sha256 == state_sha256(model.get_state())
+
+
+def test_tasks_share_a_batch_and_change_nothing(stream, replayed, tmp_path, monkeypatch):
+    calls = tmp_path / "calls"
+    calls.mkdir()
+    monkeypatch.setattr("app.streaming.replay.scoring_tasks", lambda cores, rows: 3)
+    monkeypatch.setattr("app.streaming.scoring.score_udf", watched_score(calls))
+    summary = small_replay(stream, tmp_path / "run", rows_per_batch=99)
+    shares = sorted(int(path.read_text()) for path in calls.iterdir())
+    # Five batches of 99 rows, and what is left.
+    assert shares == [2, 33, *[33] * 15]
+    assert summary.state_sha256 == replayed[1].state_sha256
+    assert summary.run.rows_scored == N
 
 
 def test_each_row_was_scored_by_the_version_that_it_reports(replayed):
