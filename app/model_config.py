@@ -22,10 +22,10 @@ DEFAULT_VARIANT = "fast"
 VARIANTS: dict[str, dict[str, Any]] = {
     DEFAULT_VARIANT: {
         "learning_rate": 0.04,
-        "beta": 0.9,
-        "smoothing": 0.3,
-        "hedge_loss": "bounded",
-        "head_rate": 0.0625,
+        "beta": 0.99,
+        "smoothing": 0.2,
+        "hedge_loss": "minmax",
+        "head_rate": 0.015625,
         "head_boost": 3.0,
         "scale_heads_by_alpha": False,
         "input_head": "recursive",

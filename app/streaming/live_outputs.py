@@ -31,7 +31,7 @@ from app.streaming.ledger import (
 from app.streaming.live_rows import EVENT, LABEL, MATCH
 from app.streaming.matching import SECOND, MatchRules
 from app.streaming.outputs import ScoredBatch
-from app.streaming.predictions import PREDICTIONS_FILE, prediction_table, served_classes
+from app.streaming.predictions import PREDICTIONS_FILE, prediction_table, read_served
 from app.streaming.schema import DIVERGED, DUPLICATE_ID, Contract, raw_as_json
 from app.streaming.sinks import WriteOnceParquet
 
@@ -148,19 +148,16 @@ class LiveOutputs:
         if len(dead):
             self._dead_letters.write_file(dead, query, batch, _REJECTED_FILE)
         reached("dead_letters")
-        if self._predictions.has_file(query, batch, PREDICTIONS_FILE):
-            predictions = self._predictions.path(query, batch)
-            self._ledger.record_served(served_classes(predictions, self._contract))
+        predictions = self._predictions.path(query, batch)
+        served = read_served(predictions, self._contract)
+        if len(served):
+            self._ledger.record_served(served.by_event())
             for sink in self._sinks:
                 sink.deliver(df.sparkSession, predictions, query, batch)
         labelled = self._labelled(table, decision.matches)
-        counts = (
-            self._predictions.count_rows(query, batch),
-            self._predictions.count_true(query, batch, "stale"),
-            _reasons(dead, EVENT),
-        )
         laps.end("write")
-        return ScoredBatch(*counts, labelled, _label_counts(table, decision, dead))
+        counts = _label_counts(table, decision, dead)
+        return ScoredBatch(len(served), served.rows_stale, _reasons(dead, EVENT), labelled, counts)
 
     def has_diverged(self, query: str, batch: int) -> bool:
         """Tell whether an earlier try of a batch could not learn it."""

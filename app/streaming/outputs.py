@@ -16,7 +16,7 @@ from app.monitor.phases import Laps
 from app.registry.record import HeadRecord
 from app.streaming.duplicates import SeenIds
 from app.streaming.labelled import COLLECTED_COLUMNS, ORDER, ORDER_COLUMNS, LabelledRows
-from app.streaming.predictions import PREDICTIONS_FILE, prediction_table, served_to
+from app.streaming.predictions import PREDICTIONS_FILE, prediction_table, read_served
 from app.streaming.schema import (
     DIVERGED,
     RAW_COLUMN,
@@ -139,18 +139,13 @@ class Outputs:
             before_writing()
             self._dead_letters.write_file(_dead(rejected, batch), query, batch, _REJECTED_FILE)
         reached("dead_letters")
+        served = read_served(self._predictions.path(query, batch), self._contract)
         if len(labelled):
-            directory = self._predictions.path(query, batch)
-            served = served_to(directory, self._contract, labelled.event_ids)
-            labelled = labelled.with_served(served)
-        reasons = rejected["reason"].value_counts().to_pylist()
-        counts = (
-            self._predictions.count_rows(query, batch),
-            self._predictions.count_true(query, batch, "stale"),
-            {count["values"]: count["counts"] for count in reasons},
-        )
+            labelled = labelled.with_served(served.to(labelled.event_ids))
+        counts = rejected["reason"].value_counts().to_pylist()
+        reasons = {count["values"]: count["counts"] for count in counts}
         laps.end("write")
-        return ScoredBatch(*counts, labelled)
+        return ScoredBatch(len(served), served.rows_stale, reasons, labelled)
 
     def has_diverged(self, query: str, batch: int) -> bool:
         """Tell whether an earlier try of a batch could not learn it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -41,30 +42,50 @@ def prediction_table(scored: pa.Table, contract: Contract, batch: int) -> pa.Tab
     )
 
 
-def served_to(directory: Path, contract: Contract, event_ids: list[str]) -> np.ndarray:
-    """Return the class index that the predictions in a directory give each of some events.
+@dataclass(frozen=True)
+class Served:
+    """What a batch's predictions told whoever reads them.
 
-    Returns
-    -------
-    ndarray, shape (n,), int32
+    Attributes
+    ----------
+    event_ids : ChunkedArray of string
+    classes : ChunkedArray of int32
+        Class index by event, in the same order.
+    rows_stale : int
+        Events scored while Redis could not be asked for a newer version.
     """
-    events, classes = _served(directory, contract)
-    return classes.take(pc.index_in(pa.array(event_ids, pa.string()), events)).to_numpy()
+
+    event_ids: pa.ChunkedArray
+    classes: pa.ChunkedArray
+    rows_stale: int
+
+    def __len__(self) -> int:
+        return len(self.event_ids)
+
+    def to(self, event_ids: list[str]) -> np.ndarray:
+        """Return the class index that each of some events was given, int32, shape (n,)."""
+        places = pc.index_in(pa.array(event_ids, pa.string()), self.event_ids)
+        return self.classes.take(places).to_numpy()
+
+    def by_event(self) -> dict[str, int]:
+        """Return the class index of each event id."""
+        return dict(zip(self.event_ids.to_pylist(), self.classes.to_pylist(), strict=True))
 
 
-def served_classes(directory: Path, contract: Contract) -> dict[str, int]:
-    """Return the class index that the predictions in a directory give each event id."""
-    events, classes = _served(directory, contract)
-    return dict(zip(events.to_pylist(), classes.to_pylist(), strict=True))
-
-
-def _served(directory: Path, contract: Contract) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
-    """Return the event ids and the class indices of the predictions in a directory."""
-    schema = pa.schema([("event_id", pa.string()), ("prediction", _labels(contract).type)])
+def read_served(directory: Path, contract: Contract) -> Served:
+    """Read the predictions of a batch back, none if it has no file."""
+    schema = pa.schema(
+        [
+            ("event_id", pa.string()),
+            ("prediction", _labels(contract).type),
+            ("stale", pa.bool_()),
+        ]
+    )
     files = [pq.ParquetFile(path) for path in directory.glob("*.parquet")]
     tables = [file.read(columns=schema.names) for file in files] or [schema.empty_table()]
     table = pa.concat_tables(tables)
-    return table["event_id"], pc.index_in(table["prediction"], _labels(contract))
+    classes = pc.index_in(table["prediction"], _labels(contract))
+    return Served(table["event_id"], classes, pc.sum(table["stale"]).as_py() or 0)
 
 
 def _labels(contract: Contract) -> pa.Array:

@@ -6,7 +6,6 @@ import io
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from app.durable import create_durably
@@ -42,17 +41,6 @@ class WriteOnceParquet:
 
     def has_file(self, query: str, batch: int, name: str) -> bool:
         return (self.path(query, batch) / name).exists()
-
-    def count_true(self, query: str, batch: int, column: str) -> int:
-        """Return how many rows of a written batch have a boolean column true."""
-        files = self.path(query, batch).glob("*.parquet")
-        tables = (pq.ParquetFile(file).read(columns=[column]) for file in files)
-        return sum(pc.sum(table[column]).as_py() or 0 for table in tables)
-
-    def count_rows(self, query: str, batch: int) -> int:
-        """Return how many rows a written batch has, from the files' footers."""
-        files = self.path(query, batch).glob("*.parquet")
-        return sum(pq.read_metadata(file).num_rows for file in files)
 
     def has_rows(self, query: str, batch: int) -> bool:
         """Tell whether any file of the batch is written."""

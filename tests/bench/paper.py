@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from app.model import HBPClassifier
 from app.synthetic import PAPER_STREAMS, drift_points, stream_blocks
@@ -85,6 +86,7 @@ def draw_alpha(courses: dict[str, dict[str, Course]], learner: str) -> Figure:
             mean = course.alpha[inside].mean(axis=0)
             axes.bar(heads + 0.27 * (place - 1), mean, width=0.27, label=name)
         axes.set(title=stream, xlabel="head, shallow to deep", ylabel="alpha")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     return figure
