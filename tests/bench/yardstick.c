@@ -1,8 +1,9 @@
 /* Hedge Backpropagation of one row at a time, as fast as plain C gets: the limit to measure by.
  *
- * The update of the default settings: hedge on bounded losses, heads at the full rate, a recursive
- * input head, clipped gradients, running standardisation. Each kernel is read once going forward, and read and written once going
- * back, where the error below it and its own update are taken in one pass.
+ * The update of the default settings: hedge on losses rescaled over the heads, heads at a rate of
+ * their own, a recursive input head, clipped gradients, running standardisation. Each kernel is
+ * read once going forward, and read and written once going back, where the error below it and its
+ * own update are taken in one pass.
  *
  * Rows of units are padded with zeros to `P`, a multiple of the vector width, and stay zero.
  */
@@ -13,7 +14,7 @@
 
 typedef struct {
     long n_layers, n_units, padded, n_features, n_classes;
-    float rate, head_rate, head_boost, boost_rows, beta, floor, clip, loss_bound;
+    float rate, head_rate, head_boost, boost_rows, beta, floor, clip;
 } Shape;
 
 static float sum_of_squares(const float *restrict v, long n)
@@ -187,10 +188,15 @@ void learn(const Shape *s, long n_rows, const float *X, const int *y, float *ker
 
         recurse(D, C, z, error, y[row], input_kernel, input_bias, covariance, wide);
 
+        float low = loss[0], high = loss[0];
+        for (long l = 1; l <= L; l++) {
+            low = loss[l] < low ? loss[l] : low;
+            high = loss[l] > high ? loss[l] : high;
+        }
         float total = 0;
         for (long l = 0; l <= L; l++) {
-            float bounded = loss[l] < s->loss_bound ? loss[l] : s->loss_bound;
-            float weight = alpha[l] * powf(s->beta, bounded);
+            float scaled = high > low ? (loss[l] - low) / (high - low) : 0;
+            float weight = alpha[l] * powf(s->beta, scaled);
             alpha[l] = weight > s->floor ? weight : s->floor;
             total += alpha[l];
         }

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from app.model.state import State
-from app.model_config import HEAD_BOOST_ROWS, LOSS_BOUND, ModelConfig
+from app.model_config import HEAD_BOOST_ROWS, ModelConfig
 
 SOURCE = Path(__file__).with_name("yardstick.c")
 FLAGS = ("-O3", "-march=native", "-ffast-math", "-shared", "-fPIC")
@@ -35,7 +35,6 @@ class _Shape(ctypes.Structure):
                 "beta",
                 "floor",
                 "clip",
-                "loss_bound",
             )
         ),
     ]
@@ -77,7 +76,7 @@ class Yardstick:
         self._shape = _Shape(
             L, H, P, D, C, config.learning_rate, config.learning_rate * config.head_rate,
             config.head_boost, HEAD_BOOST_ROWS, config.beta, config.smoothing / L,
-            config.gradient_clip_norm, LOSS_BOUND,
+            config.gradient_clip_norm,
         )  # fmt: skip
 
         def padded(array: np.ndarray) -> np.ndarray:
