@@ -34,7 +34,7 @@ chaos: $(TESTING) ## Kill runs and their Redis at random; check that nothing is 
 	$(BIN)/python -m tests.chaos.registry_machine
 	$(BIN)/python -m tests.chaos.streams
 
-bench: $(TESTING) ## Measure learning, scoring, the loop and freshness; one table (20 minutes)
+bench: $(TESTING) ## Measure learning, scoring, the loop and freshness; one table (10 minutes)
 	$(BIN)/python -m tests.bench
 
 paper: $(TESTING) ## Learn the paper's streams, 1,000,000 rows each; table and figures in paper/
