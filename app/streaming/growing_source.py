@@ -26,13 +26,7 @@ from pyspark.sql.types import LongType, StringType, StructField, StructType
 from app.errors import DataLossError, UserError
 from app.source_spec import SourceSpec
 from app.streaming.delta_log import newest_version, open_table, require_deltalake
-from app.streaming.files import (
-    SEQUENCE_COLUMN,
-    START,
-    TEXT_COLUMN,
-    FileSequence,
-    Position,
-)
+from app.streaming.files import SEQUENCE_COLUMN, START, TEXT_COLUMN, FileSequence, Position
 from app.streaming.growing import DeltaFinder, DirectoryFinder, Finder, GrowingList
 from app.streaming.inputs import csv_header, json_columns, parquet_schema, spark_schema
 from app.streaming.replay_source import ArrowRows

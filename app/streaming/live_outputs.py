@@ -20,14 +20,7 @@ from app.monitor.phases import Laps
 from app.registry.record import HeadRecord
 from app.streaming.delivery import Sink
 from app.streaming.labelled import LabelledRows
-from app.streaming.ledger import (
-    DeadLabel,
-    Decision,
-    Event,
-    FeedbackLedger,
-    Label,
-    Match,
-)
+from app.streaming.ledger import DeadLabel, Decision, Event, FeedbackLedger, Label, Match
 from app.streaming.live_rows import EVENT, LABEL, MATCH
 from app.streaming.matching import SECOND, MatchRules
 from app.streaming.outputs import ScoredBatch

@@ -25,12 +25,7 @@ from app.streaming.packed_rows import unpacked
 from app.streaming.replay_source import MOST_ROWS_AT_ONCE, ReplaySource
 from app.streaming.running import prepare_workdir, query_of, run_query, summary_of
 from app.streaming.schema import parse_and_validate
-from app.streaming.scoring import (
-    check_executor_url,
-    import_model,
-    in_background,
-    scoring,
-)
+from app.streaming.scoring import check_executor_url, import_model, in_background, scoring
 from app.streaming.session import QUERY_CONF, configured, spark_session
 
 _LEAST_ROWS_PER_TASK = 2000
@@ -120,7 +115,7 @@ def replay(settings: ReplaySettings, listener: Listener | None = None) -> RunSum
             before_scoring=scorers.warming.join,
         )
         stack.enter_context(configured(spark, QUERY_CONF))
-        stream = _read(spark, layout, bound, settings.rows_per_batch, tasks)
+        stream = _read(spark, layout, bound, settings.rows_per_batch, rows_per_task, tasks)
         run_query(stream, loop, workdir / "checkpoint", available_now=True)
         head = registry.current()
     return summary_of(tally, log, loop, head, started)
@@ -138,7 +133,12 @@ def scoring_tasks(cores: int, rows_per_batch: int) -> int:
 
 
 def _read(
-    spark: SparkSession, layout: InputTable, bound: BoundModel, rows_per_batch: int, tasks: int
+    spark: SparkSession,
+    layout: InputTable,
+    bound: BoundModel,
+    rows_per_batch: int,
+    rows_per_task: int,
+    tasks: int,
 ) -> DataFrame:
     spark.dataSource.register(ReplaySource)
     packed = (
@@ -147,7 +147,7 @@ def _read(
         .option("format", layout.file_format)
         .option("schema", layout.schema.json())
         .option("rows_per_batch", rows_per_batch)
-        .option("rows_per_value", min(math.ceil(rows_per_batch / tasks), MOST_ROWS_AT_ONCE))
+        .option("rows_per_value", min(rows_per_task, MOST_ROWS_AT_ONCE))
         .load()
     )
     if tasks > 1:

@@ -37,20 +37,9 @@ from app.streaming.live_sources import (
 )
 from app.streaming.loop import MicroBatchLoop
 from app.streaming.matching import MatchRules
-from app.streaming.running import (
-    StopRequest,
-    prepare_workdir,
-    query_of,
-    run_query,
-    summary_of,
-)
+from app.streaming.running import StopRequest, prepare_workdir, query_of, run_query, summary_of
 from app.streaming.schema import contract_from_metadata
-from app.streaming.scoring import (
-    check_executor_url,
-    import_model,
-    in_background,
-    scoring,
-)
+from app.streaming.scoring import check_executor_url, import_model, in_background, scoring
 from app.streaming.session import configured, spark_session
 
 LIVE = "live"
