@@ -2,19 +2,24 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 DEMO := demo
-# pycodestyle, pyflakes, import order, bugbear, modern syntax. E741: the paper's letter is l.
-RULES := E,F,W,I,B,UP
 DEMO_ROWS ?= 60000
 
-# What is installed follows from setup.cfg alone; one stamp for each set of extras.
+# What is installed follows from setup.cfg and constraints.txt; one stamp for each extra.
 RUNTIME := $(VENV)/.installed-report
 TESTING := $(VENV)/.installed-test
+CHECKING := $(VENV)/.installed-dev
+DOCUMENTING := $(VENV)/.installed-docs
+
+PYTEST_OPTIONS := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# No server and no JVM.
+FAST := tests/unit app udfs -m 'not redis and not spark and not kafka' $(PYTEST_OPTIONS)
+BOUNDS := .bounds
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos bench paper quality soak lint clean
+.PHONY: help setup demo test test-fast test-bounds coverage lint upgrade chaos bench paper quality soak docs clean
 
 help: ## Show what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 setup: $(RUNTIME) ## Make .venv and install the application
 
@@ -27,7 +32,31 @@ demo: $(RUNTIME) ## Replay a stream with two concept drifts; print the result, d
 		--drift $$(cat $(DEMO)/drift)
 
 test: $(TESTING) ## Install what is missing and run the whole suite
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+
+test-fast: $(TESTING) ## Run the tests that need no server and no JVM (a minute)
+	$(BIN)/python -m pytest $(FAST)
+
+test-bounds: test-bounds-lowest-direct test-bounds-highest ## Run test-fast with the lowest and the newest of each dependency
+
+test-bounds-%: $(BIN)/uv
+	$(BIN)/uv pip compile --quiet --upgrade --resolution $* --extra test --python-version 3.11 setup.cfg --output-file $(BOUNDS)/$*.txt
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(BOUNDS)/$*
+	$(BIN)/uv pip install --quiet --python $(BOUNDS)/$* --requirement $(BOUNDS)/$*.txt --editable .
+	$(BOUNDS)/$*/bin/python -m pytest $(FAST)
+
+coverage: $(TESTING) $(CHECKING) ## Run the whole suite; list the lines of app/ and udfs/ that it does not reach
+	$(BIN)/python -m pytest --cov $(PYTEST_OPTIONS)
+
+lint: $(TESTING) $(CHECKING) ## Check style, types, and which module imports which
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+upgrade: $(BIN)/uv ## Renew constraints.txt: the newest of each dependency that fit together
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --no-annotate \
+		--no-emit-index-url --custom-compile-command 'make upgrade' setup.cfg --output-file constraints.txt
 
 chaos: $(TESTING) ## Kill runs and their Redis at random; check that nothing is lost (an hour or less)
 	$(BIN)/python -m tests.chaos
@@ -46,21 +75,20 @@ quality: $(TESTING) ## Learn a dozen unlike streams with the defaults, beside fi
 soak: $(TESTING) ## Run a stream of an hour in ten minutes; print how memory and state grow
 	$(BIN)/python -m tests.bench.soak
 
-lint: $(TESTING) ## Check style
-	$(BIN)/ruff check --line-length 100 --select $(RULES) --ignore E741 --per-file-ignores 'notebooks/*:E402,notebooks/*:E501' .
-	$(BIN)/ruff format --line-length 100 --check .
+docs: $(DOCUMENTING) ## Build the documentation as a site in site/; a link that leads nowhere is an error
+	$(BIN)/zensical build --strict --clean
 
 clean: ## Remove what was made, .venv too
-	rm -rf $(VENV) $(DEMO) paper .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) $(BOUNDS) $(DEMO) paper site .cache .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .coverage *.egg-info
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, not " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 
-$(RUNTIME): setup.cfg | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[report]'
-	@touch $@
+# Apart from the extras, which cannot be installed while a new bound contradicts constraints.txt.
+$(BIN)/uv: | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
 
-$(TESTING): setup.cfg | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+$(VENV)/.installed-%: setup.cfg constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$*]'
 	@touch $@

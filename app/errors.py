@@ -61,7 +61,7 @@ class RegistryUnavailableError(RegistryError):
 
 
 class DamagedRecordError(RegistryError):
-    """Raised when a head record is not whole, or not as it was written.
+    """Raised when a version record is not whole, or not as it was written.
 
     Nothing of it was believed. Restore the file or the Redis key named in the message.
     """
@@ -79,6 +79,19 @@ class DataLossError(HedgestreamError):
 
     Nothing was skipped. Bring them back, or go on without them with --no-fail-on-data-loss.
     """
+
+
+class NewerFormatError(UserError):
+    """Raised when something stored is of a format that only a newer release knows.
+
+    Nothing was read or changed. Use that release, or begin anew in another place.
+    """
+
+    def __init__(self, what: str, found: int, known: int) -> None:
+        super().__init__(
+            f"{what} is of format {found}, written by a newer release; this one reads formats 1 "
+            f"to {known}"
+        )
 
 
 class ModelNotFoundError(RegistryError):

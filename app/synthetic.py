@@ -9,6 +9,7 @@ are drawn so that activations keep their scale, and classes part at the median.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,17 +27,18 @@ class RandomNetworkConcept:
 
     Parameters
     ----------
-    n_features : int
-    depth, width : int
-        Hidden layers and their units; the paper's Syn8 has 8 of 100.
-    rng : numpy.random.Generator
+    n_features
+    depth, width
+        Number of hidden layers and of units in each; the paper's Syn8 has 8 of 100.
+    rng
+        Draws the weights, and the rows that the median is taken over.
     """
 
     def __init__(self, n_features: int, depth: int, width: int, rng: np.random.Generator) -> None:
         sizes = [n_features] + [width] * depth + [1]
         self._kernels = [
             rng.normal(scale=np.sqrt(2 / inputs), size=(inputs, outputs))
-            for inputs, outputs in zip(sizes, sizes[1:], strict=False)
+            for inputs, outputs in itertools.pairwise(sizes)
         ]
         self._threshold = 0.0
         sample = rng.normal(size=(_THRESHOLD_SAMPLE, n_features))
@@ -54,7 +56,15 @@ class RandomNetworkConcept:
 
 @dataclass(frozen=True)
 class Concepts:
-    """What labels a stream: the depths of its concepts, and which labels each equal part."""
+    """The concepts that label a stream.
+
+    Attributes
+    ----------
+    depths
+        Hidden layers of each concept's network.
+    order
+        The concept, by its place in ``depths``, of each equal part of the stream.
+    """
 
     depths: tuple[int, ...]
     order: tuple[int, ...]
@@ -87,7 +97,7 @@ def stream_blocks(
     concepts = [RandomNetworkConcept(n_features, depth, width, rng) for depth in stream.depths]
     parts = len(stream.order)
     edges = [n_rows * part // parts for part in range(parts + 1)]
-    for concept, start, end in zip(stream.order, edges, edges[1:], strict=False):
+    for concept, (start, end) in zip(stream.order, itertools.pairwise(edges), strict=True):
         for block in range(start, end, _ROWS_PER_BLOCK):
             X = rng.normal(size=(min(_ROWS_PER_BLOCK, end - block), n_features))
             X = X.astype(np.float32)

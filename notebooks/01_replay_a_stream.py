@@ -33,7 +33,7 @@ stream, workdir = root / "cd1.csv", root / "workdir"
 
 # COMMAND ----------
 
-from app.synthetic import drift_points, write_cd1
+from app import drift_points, write_cd1
 
 write_cd1(stream, rows, n_features=20)
 print(f"{rows:,} rows in {stream}, drifts at {drift_points(rows)}")
@@ -49,18 +49,14 @@ print(f"{rows:,} rows in {stream}, drifts at {drift_points(rows)}")
 
 # COMMAND ----------
 
-from app.config import ReplaySettings
-from app.monitor.report import summary_lines
-from app.streaming.replay import replay
+from app import replay, summary_lines
 
 summary = replay(
-    ReplaySettings(
-        input=stream,
-        format="csv",
-        label="label",
-        workdir=workdir,
-        rows_per_batch=max(rows // 10, 1),
-    )
+    input=stream,
+    format="csv",
+    label="label",
+    workdir=workdir,
+    rows_per_batch=max(rows // 10, 1),
 )
 print("\n".join(summary_lines(summary.to_dict())))
 
@@ -74,8 +70,7 @@ print("\n".join(summary_lines(summary.to_dict())))
 
 # COMMAND ----------
 
-from app.monitor.batch_log import BatchLog
-from app.monitor.report import draw_report
+from app import BatchLog, draw_report
 
 picture = root / "report.png"
 draw_report(BatchLog(workdir / "batches").read(), picture, drift_points(rows))
@@ -90,7 +85,7 @@ print(picture)
 
 # COMMAND ----------
 
-from app.streaming.session import spark_session
+from app.streaming.spark.session import spark_session
 
 predictions = spark_session("hedgestream notebook").read.parquet(str(workdir / "predictions"))
 predictions.groupBy("model_version").count().orderBy("model_version").show()

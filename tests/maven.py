@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pyspark
 
+from app.streaming.spark.packages import resolve_lock
+
 PYSPARK_JARS = Path(pyspark.__file__).parent / "jars"
 
-_LISTS = Path.home() / ".ivy2" / "hedgestream-tests"
+_IVY = Path.home() / ".ivy2"
 _SECONDS = 280
 # What Ivy says when a connection fails, as against when a server has no such package.
 _UNREACHABLE = re.compile(r"Server access error at url \S+ \((.*)\)|(Host \S+ not found)")
@@ -36,9 +38,10 @@ def fetch(coordinate: str) -> list[Path]:
     ------
     MavenUnavailable
     """
-    found = _LISTS / coordinate.replace(":", "_")
-    if not found.exists() or not all(jar.exists() for jar in _jars(found)):
-        _resolve(coordinate, found)
+    found = _IVY / "hedgestream-tests" / coordinate.replace(":", "_")
+    with resolve_lock(_IVY):
+        if not found.exists() or not all(jar.exists() for jar in _jars(found)):
+            _resolve(coordinate, found)
     return _jars(found)
 
 
@@ -53,7 +56,7 @@ def _resolve(coordinate: str, found: Path) -> None:
         ivy = next(PYSPARK_JARS.glob("ivy-*.jar"))
         told = subprocess.run(
             [
-                "java", "-jar", ivy, "-warn", "-m2compatible",
+                "java", f"-Divy.home={_IVY}", "-jar", ivy, "-warn", "-m2compatible",
                 "-dependency", *coordinate.split(":"),
                 "-confs", "default", "-cachepath", listed,
             ],

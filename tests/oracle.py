@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.model_config import ModelConfig
+from app.config.model import ModelConfig
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import redis
 
-from app.registry.embedded import server_binary
+from app.redis_io.embedded import server_binary
 from tests.waiting import wait_until
 
 

@@ -9,10 +9,11 @@ import pandas as pd
 import pyarrow as pa
 from pyspark.sql import Column
 from pyspark.sql import types as T
-from pyspark.sql.functions import pandas_udf
+from pyspark.sql.functions import pandas_udf  # type: ignore[attr-defined]  # PySpark has no type for it.
 
+from app.scoring.live_model import LiveModel, ModelSource
 from udfs import model_cache
-from udfs.model_cache import ModelSource
+from udfs.model_cache import WorkerModel
 
 # Not as text, which only a JVM could parse.
 SCORE_TYPE = (
@@ -24,8 +25,11 @@ SCORE_TYPE = (
     .add("stale", T.BooleanType())
 )
 
+ScoreUdf = Callable[[str | Column], Column]
+"""From the features to a column of :data:`SCORE_TYPE`."""
 
-def score_udf(source: ModelSource) -> Callable[[str], Column]:
+
+def score_udf(wanted: WorkerModel) -> ScoreUdf:
     """Return a UDF from ``features`` (array of float, length D, or null) to a struct.
 
     The struct holds ``prediction`` (int, the class index), ``probabilities``
@@ -36,22 +40,20 @@ def score_udf(source: ModelSource) -> Callable[[str], Column]:
     without a filter under which Spark might evaluate the UDF twice.
 
     Each Arrow batch with a row to score asks Redis for the version first: a row scored after a
-    version was published is scored with it or a later one. So the result
-    depends on Redis, and the UDF is marked non-deterministic.
+    version was published is scored with it or a later one. So the result depends on Redis, and
+    the UDF is marked non-deterministic.
     """
 
-    @pandas_udf(SCORE_TYPE)
     def score(batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
-        model = model_cache.live_model(source)
+        model = model_cache.live_model(wanted)
         for features in batches:
-            yield score_batch(model, source, features)
+            yield score_batch(model, wanted.source, features)
 
-    return score.asNondeterministic()
+    udf: ScoreUdf = pandas_udf(score, SCORE_TYPE).asNondeterministic()
+    return udf
 
 
-def score_batch(
-    model: model_cache.LiveModel, source: ModelSource, features: pd.Series
-) -> pd.DataFrame:
+def score_batch(model: LiveModel, source: ModelSource, features: pd.Series) -> pd.DataFrame:
     """Score one Arrow batch with the current version.
 
     Raises
@@ -89,10 +91,11 @@ def _as_matrix(rows: np.ndarray) -> np.ndarray:
     # Arrow copies the values in one go, and refuses a row of another length.
     width = len(rows[0])
     arrow = pa.array(rows, pa.list_(pa.float32(), width))
-    return arrow.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+    matrix: np.ndarray = arrow.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+    return matrix
 
 
-def _as_objects(values: list) -> np.ndarray:
+def _as_objects(values: list[list[float]]) -> np.ndarray:
     """Return a list of lists as an array of lists, and not of their items."""
     objects = np.empty(len(values), object)
     objects[:] = values

@@ -1,4 +1,4 @@
-"""TensorFlow, imported without its greetings."""
+"""TensorFlow, imported without what it prints at its start."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+__all__ = ["tf", "use_one_thread"]
 
 logger = logging.getLogger(__name__)
 
@@ -18,8 +21,8 @@ _STDERR = 2
 def _native_stderr_closed() -> Iterator[None]:
     """Drop what native code writes to standard error.
 
-    While TensorFlow is imported, it says there that it has found no GPU, before
-    any setting of its log level is heeded.
+    While TensorFlow is imported, it reports there that it has found no GPU, before
+    any setting of its log level takes effect.
     """
     try:
         kept = os.dup(_STDERR)
@@ -36,7 +39,9 @@ def _native_stderr_closed() -> Iterator[None]:
         os.close(kept)
 
 
-if "tensorflow" in sys.modules:
+if TYPE_CHECKING:
+    import tensorflow as tf
+elif "tensorflow" in sys.modules:
     tf = sys.modules["tensorflow"]
 else:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

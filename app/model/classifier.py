@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 
+from app.config.model import ModelConfig
 from app.errors import InvalidRowsError
 from app.model.backend import tf
 from app.model.learner import learner_of
-from app.model.network import HedgedNetwork, dead_layers, initial_state
+from app.model.network import HedgedNetwork, initial_state
 from app.model.scorer import Scorer, as_rows
 from app.model.state import State, check_state
-from app.model_config import DEFAULT_VARIANT, ModelConfig
+
+
+def _signature() -> inspect.Signature:
+    """Return the parameters of a ModelConfig, of which the required ones may go by position."""
+    hints = get_type_hints(ModelConfig)
+    required, options = [], []
+    for each in inspect.signature(ModelConfig).parameters.values():
+        parameter = each.replace(annotation=hints[each.name])
+        if parameter.default is parameter.empty:
+            required.append(parameter.replace(kind=parameter.POSITIONAL_OR_KEYWORD))
+        else:
+            options.append(parameter)
+    return inspect.Signature(required + options)
 
 
 class HBPClassifier:
@@ -21,55 +35,19 @@ class HBPClassifier:
 
     Parameters
     ----------
-    n_features : int
+    n_features
         Length D of a row.
-    n_classes : int
+    n_classes
         Number of classes C; labels are 0..C-1.
-    n_hidden_layers, n_hidden_units : int
-        Depth L and width H.
-    variant : {"fast", "paper", "backprop"}
-        What the options below are when they are None, see ``VARIANTS``: the default, tuned
-        on unlike streams; Hedge Backpropagation as published; or one head on the last
-        layer, which is online backpropagation of a fixed depth.
-    learning_rate : float, optional
-        Step size eta of plain SGD.
-    beta : float, optional
-        Hedge discount, in (0, 1).
-    smoothing : float, optional
-        s in the floor s / L under each alpha, in [0, 1].
-    hedge_loss : {"bounded", "minmax", "raw"}, optional
-        The loss given to the hedge: cross-entropies in nats, as they are (``raw``), cut at
-        4 (``bounded``), or rescaled to [0, 1] over the heads of one row (``minmax``).
-    head_rate : float, optional
-        Step size of the heads, as a multiple of ``learning_rate``.
-    head_boost : float, optional
-        By how much that is raised at first: after n rows, it is multiplied by
-        ``1 + head_boost / (1 + n / 2000)``.
-    scale_heads_by_alpha : bool, optional
-        Whether a head's step is scaled by its alpha too, as published.
-    heads : {"all", "last"}, optional
-        Whether each hidden layer has a head, or the last one only.
-    input_head : {"recursive", "sgd", "none"}, optional
-        How a head on the input itself (head 0 of the paper) learns, if there is one: by
-        recursive logistic regression, or by gradient as the others.
-    standardize : bool
-        Whether rows are standardised by running moments.
-    gradient_clip_norm : float, optional
-        Largest Euclidean norm of one layer's gradient; 0 leaves it alone.
-    update_batch_size : int
-        Rows averaged into one update; 1 is the paper's.
-    engine : {"numba", "xla"}, optional
-        What the update is compiled with. Both compute the same to rounding; None takes
-        Numba for updates of one row and XLA for larger ones.
-    dtype : {"float32", "float64"}
-        Of weights and arithmetic. Running moments are float64 always.
-    seed : int
-        Of the initial weights.
+    **options
+        The fields of :class:`app.config.model.ModelOptions`, by name; its help describes each.
 
     Raises
     ------
     InvalidParameterError
         When a parameter is outside its range.
+    TypeError
+        When there is no such option.
 
     Examples
     --------
@@ -90,51 +68,15 @@ class HBPClassifier:
     Neural Networks on the Fly", IJCAI 2018, algorithm 1.
     """
 
-    def __init__(
-        self,
-        n_features: int,
-        n_classes: int,
-        n_hidden_layers: int = 20,
-        n_hidden_units: int = 100,
-        variant: str = DEFAULT_VARIANT,
-        learning_rate: float | None = None,
-        beta: float | None = None,
-        smoothing: float | None = None,
-        hedge_loss: str | None = None,
-        head_rate: float | None = None,
-        head_boost: float | None = None,
-        scale_heads_by_alpha: bool | None = None,
-        heads: str | None = None,
-        input_head: str | None = None,
-        standardize: bool = True,
-        gradient_clip_norm: float | None = None,
-        update_batch_size: int = 1,
-        engine: str | None = None,
-        dtype: str = "float32",
-        seed: int = 0,
-    ) -> None:
-        self.config = ModelConfig(
-            n_features=n_features,
-            n_classes=n_classes,
-            n_hidden_layers=n_hidden_layers,
-            n_hidden_units=n_hidden_units,
-            variant=variant,
-            learning_rate=learning_rate,
-            beta=beta,
-            smoothing=smoothing,
-            hedge_loss=hedge_loss,
-            head_rate=head_rate,
-            head_boost=head_boost,
-            scale_heads_by_alpha=scale_heads_by_alpha,
-            heads=heads,
-            input_head=input_head,
-            standardize=standardize,
-            gradient_clip_norm=gradient_clip_norm,
-            update_batch_size=update_batch_size,
-            engine=engine,
-            dtype=dtype,
-            seed=seed,
-        )
+    # The options are listed in ModelOptions alone; `help` and shells shall name them here too.
+    __signature__ = _signature()
+
+    _pending_features: np.ndarray
+    _pending_labels: np.ndarray
+    _scored_state: dict[str, tf.Tensor] | None
+
+    def __init__(self, n_features: int, n_classes: int, **options: Any) -> None:
+        self.config = ModelConfig(n_features=n_features, n_classes=n_classes, **options)
         network = HedgedNetwork(self.config)
         self._learner = learner_of(self.config)
         self._scorer = Scorer(self.config, network)
@@ -190,16 +132,8 @@ class HBPClassifier:
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Return the most probable class of each row, shape (n,), int64."""
-        return self.predict_proba(X).argmax(axis=1)
-
-    def dead_layers(self, X: np.ndarray) -> tuple[int, ...]:
-        """Return the layers that :func:`app.model.network.dead_layers` finds.
-
-        Parameters
-        ----------
-        X : array-like, shape (n, n_features)
-        """
-        return dead_layers(self._learner.get_state(), as_rows(X, self.config), self.config)
+        classes: np.ndarray = self.predict_proba(X).argmax(axis=1)
+        return classes
 
     @property
     def alpha(self) -> np.ndarray:

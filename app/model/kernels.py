@@ -12,30 +12,42 @@ Slices are taken of flat arrays, since Numba then knows that a row is contiguous
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
-from app.model_config import HEAD_BOOST_ROWS, LOSS_BOUND
+from app.config.model import HEAD_BOOST_ROWS, LOSS_BOUND
 
 RAW, MINMAX, BOUNDED = 0, 1, 2
 NO_HEAD, SGD, RECURSIVE = 0, 1, 2
 
+# Numba compiles a function for the dtypes it is called with, float32 or float64.
+_Array = NDArray[Any]
+_Real = Any
+"""A scalar of that dtype."""
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
 # Sums in any order and fused multiply-adds, which vectors need; but a NaN stays a NaN.
-_OPTIONS = {"fastmath": {"reassoc", "contract", "nsz", "arcp"}, "error_model": "numpy"}
+_OPTIONS: dict[str, Any] = {
+    "nogil": True,
+    "fastmath": {"reassoc", "contract", "nsz", "arcp"},
+    "error_model": "numpy",
+}
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def _compiled(function: _Function) -> _Function:
     try:
-        return numba.njit(nogil=True, cache=True, **_OPTIONS)(function)
+        compiled: _Function = numba.njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:
         # No directory to keep the compiled code in: it is compiled in every process.
-        return numba.njit(nogil=True, **_OPTIONS)(function)
+        compiled = numba.njit(**_OPTIONS)(function)
+    return compiled
 
 
 @_compiled
-def _standardize(x, mean, m2, count, z):
+def _standardize(x: _Array, mean: _Array, m2: _Array, count: int, z: _Array) -> None:
     """Add a row to the moments, and write it to ``z`` in deviations from the mean."""
     for j in range(len(x)):
         value = np.float64(x[j])
@@ -52,7 +64,7 @@ def _standardize(x, mean, m2, count, z):
 
 
 @_compiled
-def _sum_of_squares(v):
+def _sum_of_squares(v: _Array) -> _Real:
     total = v.dtype.type(0)
     for j in range(len(v)):
         total += v[j] * v[j]
@@ -60,7 +72,9 @@ def _sum_of_squares(v):
 
 
 @_compiled
-def _layer_forward(inputs, n_inputs, kernel, bias, out):
+def _layer_forward(
+    inputs: _Array, n_inputs: int, kernel: _Array, bias: _Array, out: _Array
+) -> None:
     P = len(out)
     for j in range(P):
         out[j] = bias[j]
@@ -76,7 +90,9 @@ def _layer_forward(inputs, n_inputs, kernel, bias, out):
 
 
 @_compiled
-def _layer_backward(inputs, n_inputs, kernel, delta, step, below):
+def _layer_backward(
+    inputs: _Array, n_inputs: int, kernel: _Array, delta: _Array, step: _Real, below: _Array
+) -> None:
     """Take ``step`` along the gradient; write the error below, which ReLU masks, to ``below``."""
     P = len(delta)
     zero = delta.dtype.type(0)
@@ -95,7 +111,9 @@ def _layer_backward(inputs, n_inputs, kernel, delta, step, below):
 
 
 @_compiled
-def _first_layer_update(inputs, n_inputs, kernel, delta, step):
+def _first_layer_update(
+    inputs: _Array, n_inputs: int, kernel: _Array, delta: _Array, step: _Real
+) -> None:
     P = len(delta)
     for i in range(n_inputs):
         by = step * inputs[i]
@@ -105,15 +123,15 @@ def _first_layer_update(inputs, n_inputs, kernel, delta, step):
 
 
 @_compiled
-def _clipped(rate, squares, clip):
-    """Return the step along a gradient of that squared norm."""
+def _clipped(rate: _Real, squares: _Real, clip: _Real) -> _Real:
+    """Return the step along a gradient whose squared norm is ``squares``; no ``clip`` if 0."""
     if clip > 0 and squares > clip * clip:
         return rate * clip / np.sqrt(squares)
     return rate
 
 
 @_compiled
-def _softmax_error(logits, label, p):
+def _softmax_error(logits: _Array, label: int, p: _Array) -> _Real:
     """Write the probabilities to ``p``, and return the cross-entropy of ``label``."""
     top = logits.max()
     total = p.dtype.type(0)
@@ -126,7 +144,15 @@ def _softmax_error(logits, label, p):
 
 
 @_compiled
-def _recursive_update(z, error, p, kernel, bias, covariance, work):
+def _recursive_update(
+    z: _Array,
+    error: _Array,
+    p: _Array,
+    kernel: _Array,
+    bias: _Array,
+    covariance: _Array,
+    work: _Array,
+) -> None:
     """Recursive logistic regression, see :class:`app.model.learner.Learner`."""
     D, C = len(z), len(p)
     curvature = 1.0
@@ -155,7 +181,7 @@ def _recursive_update(z, error, p, kernel, bias, covariance, work):
 
 
 @_compiled
-def _hedge(alpha, losses, kind, beta, floor):
+def _hedge(alpha: _Array, losses: _Array, kind: int, beta: _Real, floor: _Real) -> None:
     low, high = losses.min(), losses.max()
     one = alpha.dtype.type(1)
     total = alpha.dtype.type(0)
@@ -173,20 +199,24 @@ def _hedge(alpha, losses, kind, beta, floor):
 
 @_compiled
 def learn_rows(
-    X, y, probabilities, kernels, biases, head_kernels, head_biases, first_head,
-    input_kernel, input_bias, covariance, alpha, mean, m2, count, n_units,
-    rate, head_rate, head_boost, by_alpha, beta, floor, clip, hedge_kind, input_kind, standardize,
-):  # fmt: skip
+    X: _Array, y: _Array, probabilities: _Array,
+    kernels: _Array, biases: _Array, head_kernels: _Array, head_biases: _Array, first_head: int,
+    input_kernel: _Array, input_bias: _Array, covariance: _Array,
+    alpha: _Array, mean: _Array, m2: _Array, count: _Array, n_units: int,
+    rate: _Real, head_rate: _Real, head_boost: float, by_alpha: bool,
+    beta: _Real, floor: _Real, clip: _Real, hedge_kind: int, input_kind: int, standardize: bool,
+) -> None:  # fmt: skip
     """Learn rows in order; write each one's probabilities from before it to ``probabilities``.
 
-    With D features, L layers of H units padded to P, C classes and n heads on hidden
-    layers, of which the first is on layer ``first_head``, all in one dtype but what is
-    said to be another, and changed in place:
+    With N rows, D features, L layers of H units padded to P, C classes and n heads on hidden
+    layers, the first of them on layer ``first_head``, the shapes are
 
-    X (n, D), y (n,) int32, probabilities (n, C); kernels (D * P + (L - 1) * H * P,),
+    X (N, D), y (N,) int32, probabilities (N, C); kernels (D * P + (L - 1) * H * P,),
     biases (L, P), head_kernels (n, C, P), head_biases (n, C), input_kernel (D * C,),
     input_bias (C,), covariance ((D + 1)^2,) float64, alpha (n or n + 1,), mean and m2 (D,)
-    float64, count (1,) int64. The rest are scalars.
+    float64, count (1,) int64.
+
+    Where no dtype is given, it is the model's. Arrays but X and y are changed in place.
     """
     L, P = biases.shape
     D, C = X.shape[1], probabilities.shape[1]

@@ -9,12 +9,71 @@ weights, beta discount, s smoothing, eta learning rate.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import numpy as np
 
+from app.config.model import ModelConfig
 from app.model.state import State
-from app.model_config import ModelConfig
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class UpdateRule:
+    """How a model's settings enter an update.
+
+    Attributes
+    ----------
+    eta
+        Step size of the hidden layers.
+    head_eta
+        Step size of the heads, ``head_rate * eta``, before it is boosted.
+    head_boost
+        By how much ``head_eta`` is raised at first; see :class:`app.config.model.ModelOptions`.
+    scale_heads_by_alpha
+        Whether a head's step is multiplied by its alpha.
+    beta
+        Hedge discount.
+    floor
+        Least value of an alpha before they are normalised, s / L.
+    clip
+        Largest Euclidean norm of one layer's gradient; 0 leaves it alone.
+    hedge_loss : {"bounded", "minmax", "raw"}
+    input_head : {"recursive", "sgd", "none"}
+    """
+
+    eta: float
+    head_eta: float
+    head_boost: float
+    scale_heads_by_alpha: bool
+    beta: float
+    floor: float
+    clip: float
+    hedge_loss: str
+    input_head: str
+
+    @classmethod
+    def of(cls, config: ModelConfig) -> UpdateRule:
+        eta = _resolved(config.learning_rate)
+        return cls(
+            eta=eta,
+            head_eta=eta * _resolved(config.head_rate),
+            head_boost=_resolved(config.head_boost),
+            scale_heads_by_alpha=_resolved(config.scale_heads_by_alpha),
+            beta=_resolved(config.beta),
+            floor=_resolved(config.smoothing) / config.n_hidden_layers,
+            clip=_resolved(config.gradient_clip_norm),
+            hedge_loss=_resolved(config.hedge_loss),
+            input_head=_resolved(config.input_head),
+        )
+
+
+def _resolved(option: _T | None) -> _T:
+    # A ModelConfig has set what was left to its variant, which its fields' types do not say.
+    assert option is not None
+    return option
 
 
 class Learner(Protocol):

@@ -8,19 +8,20 @@ hidden kernels, Theta head kernels, alpha hedge weights.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
+from app.config.model import ModelConfig
 from app.model.backend import tf
 from app.model.scaler import standardize
 from app.model.state import State, state_layout
-from app.model_config import ModelConfig
 
 # After the backend, which imports TensorFlow its own way.
 import keras  # isort: skip
 
 
-class RunningStandardizer(keras.layers.Layer):
+class RunningStandardizer(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types.
     """Standardises rows by moments that the learner keeps, see :mod:`app.model.scaler`."""
 
     def __init__(self, n_features: int, dtype: str) -> None:
@@ -37,12 +38,12 @@ class RunningStandardizer(keras.layers.Layer):
         return standardize(x, tf.convert_to_tensor(self.mean), tf.convert_to_tensor(self.m2), count)
 
 
-class HedgedNetwork(keras.Model):
+class HedgedNetwork(keras.Model):  # type: ignore[misc]  # Keras has no types.
     """L hidden layers, a softmax head on each, and their hedged mixture.
 
     Parameters
     ----------
-    config : ModelConfig
+    config
 
     Notes
     -----
@@ -55,7 +56,9 @@ class HedgedNetwork(keras.Model):
         super().__init__(name="hedged_network", dtype=config.dtype)
         seeds = keras.random.SeedGenerator(config.seed)
 
-        def dense(units: int, inputs: int, initializer: keras.Initializer, **kwargs: object):
+        def dense(
+            units: int, inputs: int, initializer: keras.Initializer, **kwargs: Any
+        ) -> keras.layers.Dense:
             layer = keras.layers.Dense(
                 units, kernel_initializer=initializer, dtype=config.dtype, **kwargs
             )
@@ -154,9 +157,9 @@ def dead_layers(
 
     Parameters
     ----------
-    state : dict of str to ndarray
+    state
     X : ndarray, shape (n, D), in the model's dtype
-    config : ModelConfig
+    config
     """
     h = X
     if config.standardize:

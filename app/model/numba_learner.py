@@ -6,12 +6,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from app.config.model import ModelConfig
 from app.model import kernels
+from app.model.learner import UpdateRule
 from app.model.state import State
-from app.model_config import ModelConfig
 
 VECTOR = 16
-"""Units are padded to a multiple of as many: a cache line of float32."""
+"""Units are padded to a multiple of this: a cache line of float32."""
 
 _HEDGE_KINDS = {"raw": kernels.RAW, "minmax": kernels.MINMAX, "bounded": kernels.BOUNDED}
 _INPUT_KINDS = {"none": kernels.NO_HEAD, "sgd": kernels.SGD, "recursive": kernels.RECURSIVE}
@@ -22,8 +23,8 @@ class NumbaLearner:
 
     Parameters
     ----------
-    config : ModelConfig
-        With an ``update_batch_size`` of 1.
+    config
+        Its ``update_batch_size`` must be 1.
 
     Notes
     -----
@@ -35,18 +36,18 @@ class NumbaLearner:
         self._config = config
         self._real = np.dtype(config.dtype)
         self._padded = -(-config.n_hidden_units // VECTOR) * VECTOR
-        real = self._real.type
+        real, rule = self._real.type, UpdateRule.of(config)
         self._settings = (
             config.n_hidden_units,
-            real(config.learning_rate),
-            real(config.learning_rate * config.head_rate),
-            config.head_boost,
-            config.scale_heads_by_alpha,
-            real(config.beta),
-            real(config.smoothing / config.n_hidden_layers),
-            real(config.gradient_clip_norm),
-            _HEDGE_KINDS[config.hedge_loss],
-            _INPUT_KINDS[config.input_head],
+            real(rule.eta),
+            real(rule.head_eta),
+            rule.head_boost,
+            rule.scale_heads_by_alpha,
+            real(rule.beta),
+            real(rule.floor),
+            real(rule.clip),
+            _HEDGE_KINDS[rule.hedge_loss],
+            _INPUT_KINDS[rule.input_head],
             config.standardize,
         )
 

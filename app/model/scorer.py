@@ -1,18 +1,22 @@
-"""Scoring rows with a state, compiled once for a few sizes of batch."""
+"""The forward pass that scores rows, compiled once for a few sizes of batch."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import numpy as np
 
+from app.config.model import ModelConfig
 from app.errors import InvalidRowsError
 from app.model.backend import tf
 from app.model.network import HedgedNetwork, forward_function
-from app.model_config import ModelConfig
+from app.model.state import config_from_metadata
 
 PADDED_ROWS = (64, 512, 2048)
 """The batch sizes that are compiled; a batch is padded to the next one up."""
+
+_KEPT_SCORERS = 4
 
 
 class Scorer:
@@ -23,13 +27,13 @@ class Scorer:
 
     Parameters
     ----------
-    config : ModelConfig
-    network : HedgedNetwork, optional
-        An existing network of that configuration, to save building one.
+    config
+    network
+        An existing network of that configuration. Without one, it is built.
 
     Attributes
     ----------
-    trace_count : int
+    trace_count
         How often the forward pass was traced: at most ``len(PADDED_ROWS)``.
     """
 
@@ -57,6 +61,12 @@ class Scorer:
             result = self._forward(state, tf.constant(padded)).numpy()
             probabilities[start : start + len(rows)] = result[: len(rows)]
         return probabilities
+
+
+@functools.lru_cache(_KEPT_SCORERS)
+def scorer_of(config: str) -> Scorer:
+    """Return this process's scorer for a configuration as a state's metadata holds it."""
+    return Scorer(config_from_metadata({"config": config}))
 
 
 def as_rows(X: np.ndarray, config: ModelConfig) -> np.ndarray:

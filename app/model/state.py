@@ -32,13 +32,13 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
+from app.config.model import ModelConfig
 from app.errors import InvalidParameterError, StateError
-from app.model_config import ModelConfig
 
 State = dict[str, np.ndarray]
 
 _HEADER_LENGTH_BYTES = 8
-_SEAL = "metadata_sha256"
+_CHECKSUM = "metadata_sha256"
 
 
 def state_layout(config: ModelConfig) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
@@ -99,7 +99,7 @@ def check_state(state: Mapping[str, np.ndarray], config: ModelConfig) -> State:
 
 
 def is_finite(state: Mapping[str, np.ndarray]) -> bool:
-    """Tell whether no array of ``state`` holds a NaN or an infinity."""
+    """Return whether no array of ``state`` holds a NaN or an infinity."""
     return all(np.isfinite(array).all() for array in state.values())
 
 
@@ -126,7 +126,9 @@ def state_to_bytes(state: Mapping[str, np.ndarray], metadata: Mapping[str, str])
     """Return a state and its metadata in the safetensors format."""
     # Not ascontiguousarray, which gives a scalar a dimension.
     arrays = {name: np.asarray(array, order="C") for name, array in state.items()}
-    return safetensors.numpy.save(arrays, metadata=_sealed(metadata))
+    content = {name: text for name, text in metadata.items() if name != _CHECKSUM}
+    checksum = {_CHECKSUM: _metadata_sha256(content)}
+    return safetensors.numpy.save(arrays, metadata=content | checksum)
 
 
 def state_from_bytes(data: bytes) -> tuple[State, dict[str, str]]:
@@ -144,17 +146,15 @@ def state_from_bytes(data: bytes) -> tuple[State, dict[str, str]]:
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise StateError(f"not safetensors bytes ({len(data)} bytes): {error}") from error
     metadata = header.get("__metadata__", {})
-    if metadata != _sealed(metadata):
+    checksum = metadata.pop(_CHECKSUM, None)
+    if checksum != _metadata_sha256(metadata):
         raise StateError("metadata that does not have the SHA-256 it was written with")
-    del metadata[_SEAL]
     return state, metadata
 
 
-def _sealed(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Return metadata with its own SHA-256: the state's hash does not cover it."""
-    told = {name: value for name, value in metadata.items() if name != _SEAL}
-    seal = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
-    return told | {_SEAL: seal}
+def _metadata_sha256(content: Mapping[str, str]) -> str:
+    """Return the hash by which damaged metadata is found; the state's hash does not cover it."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def config_to_metadata(config: ModelConfig) -> dict[str, str]:

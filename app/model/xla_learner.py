@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
+from app.config.model import HEAD_BOOST_ROWS, LOSS_BOUND, ModelConfig
 from app.model.backend import tf
+from app.model.learner import UpdateRule
 from app.model.scaler import learn_and_standardize
 from app.model.state import State, state_layout
-from app.model_config import HEAD_BOOST_ROWS, LOSS_BOUND, ModelConfig
 
 ROWS_PER_CHUNK = 1024
 """Rows of one compiled call; fewer are padded and cost only their own time."""
 
 Tensors = dict[str, tf.Tensor]
+"""A state's arrays by their key."""
+
+_Weights = dict[str, Any]
+"""A state regrouped: tensors, and lists of them under ``W`` and ``b``."""
 
 
 class XlaLearner:
@@ -22,16 +28,17 @@ class XlaLearner:
 
     Parameters
     ----------
-    config : ModelConfig
+    config
 
     Attributes
     ----------
-    trace_count : int
+    trace_count
         How often the update was traced: once, whatever it is fed.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         self._config = config
+        self._rule = UpdateRule.of(config)
         self.trace_count = 0
         B = config.update_batch_size
         self._chunk_rows = B * max(1, ROWS_PER_CHUNK // B)
@@ -62,7 +69,8 @@ class XlaLearner:
 
     @property
     def alpha(self) -> np.ndarray:
-        return self._tensors["alpha"].numpy()
+        alpha: np.ndarray = self._tensors["alpha"].numpy()
+        return alpha
 
     def learn(self, X: np.ndarray, y: np.ndarray) -> np.ndarray:
         probabilities = np.empty((len(X), self._config.n_classes), X.dtype)
@@ -103,7 +111,9 @@ class XlaLearner:
             rows = (k * B + tf.range(B))[:, tf.newaxis]
             return tf.tensor_scatter_nd_update(probabilities, rows, p)
 
-        def body(k: tf.Tensor, weights: dict, probabilities: tf.Tensor):
+        def body(
+            k: tf.Tensor, weights: _Weights, probabilities: tf.Tensor
+        ) -> tuple[tf.Tensor, _Weights, tf.Tensor]:
             x, labels = group(k)
             weights, p = self._update(weights, x, labels)
             return k + 1, weights, put(probabilities, p, k)
@@ -125,20 +135,20 @@ class XlaLearner:
             probabilities = tf.where(n % B > 0, tail, probabilities)
         return _unstack_heads(weights, config), probabilities
 
-    def _scale(self, weights: dict, x: tf.Tensor) -> tuple[tf.Tensor, dict]:
+    def _scale(self, weights: _Weights, x: tf.Tensor) -> tuple[tf.Tensor, _Weights]:
         if not self._config.standardize:
             return x, {}
         count = tf.cast(weights["row_count"], tf.float64)
         z, mean, m2 = learn_and_standardize(x, weights["scaler_mean"], weights["scaler_m2"], count)
         return z, {"scaler_mean": mean, "scaler_m2": m2}
 
-    def _update(self, weights: dict, x: tf.Tensor, y: tf.Tensor) -> tuple[dict, tf.Tensor]:
+    def _update(self, weights: _Weights, x: tf.Tensor, y: tf.Tensor) -> tuple[_Weights, tf.Tensor]:
         """Learn one group of B rows: return the new weights and the rows' probabilities."""
-        config = self._config
-        eta, B, alpha = config.learning_rate, config.update_batch_size, weights["alpha"]
+        config, rule = self._config, self._rule
+        eta, B, alpha = rule.eta, config.update_batch_size, weights["alpha"]
         rows = tf.cast(weights["row_count"], tf.float64)
-        boost = 1 + config.head_boost / (1 + rows / HEAD_BOOST_ROWS)
-        head_eta = tf.cast(eta * config.head_rate * boost, x.dtype)
+        boost = 1 + rule.head_boost / (1 + rows / HEAD_BOOST_ROWS)
+        head_eta = tf.cast(rule.head_eta * boost, x.dtype)
         z, moments = self._scale(weights, x)
         h, log_p = _forward(weights, z)
         p = tf.exp(log_p)
@@ -148,13 +158,13 @@ class XlaLearner:
         # of shape (n_heads, B, C).
         own_error = (p - target) / B
         hedged_error = alpha[:, tf.newaxis, tf.newaxis] * own_error
-        error = hedged_error if config.scale_heads_by_alpha else own_error
+        error = hedged_error if rule.scale_heads_by_alpha else own_error
         new = dict(weights) | moments
 
         on_input = int(config.has_input_head)
-        if config.input_head == "recursive":
+        if rule.input_head == "recursive":
             new |= _learn_recursively(weights, z, target)
-        elif config.input_head == "sgd":
+        elif rule.input_head == "sgd":
             kernel, bias = self._gradient(z, error[0])
             new["input_kernel"] = weights["input_kernel"] - head_eta * kernel
             new["input_bias"] = weights["input_bias"] - head_eta * bias
@@ -187,7 +197,7 @@ class XlaLearner:
         error at its output. For B = 1 the gradient is the outer product of
         (h, 1) and delta, whose norm is the product of theirs.
         """
-        clip = self._config.gradient_clip_norm
+        clip = self._rule.clip
         if self._config.update_batch_size == 1:
             if clip > 0:
                 squares = tf.reduce_sum(delta**2, -1, keepdims=True) * (
@@ -203,15 +213,15 @@ class XlaLearner:
         return kernel, bias
 
     def _hedge(self, alpha: tf.Tensor, losses: tf.Tensor) -> tf.Tensor:
-        config = self._config
-        if config.hedge_loss == "minmax":
+        rule = self._rule
+        if rule.hedge_loss == "minmax":
             low, high = tf.reduce_min(losses), tf.reduce_max(losses)
             span = high - low
             losses = tf.where(span > 0, (losses - low) / tf.where(span > 0, span, 1), 0)
-        elif config.hedge_loss == "bounded":
+        elif rule.hedge_loss == "bounded":
             losses = tf.minimum(losses, LOSS_BOUND)
-        alpha = alpha * tf.pow(tf.constant(config.beta, alpha.dtype), losses)
-        alpha = tf.maximum(alpha, config.smoothing / config.n_hidden_layers)
+        alpha = alpha * tf.pow(tf.constant(rule.beta, alpha.dtype), losses)
+        alpha = tf.maximum(alpha, rule.floor)
         return alpha / tf.reduce_sum(alpha)
 
 
@@ -228,7 +238,7 @@ def _mix(alpha: tf.Tensor, p: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(alpha[:, tf.newaxis, tf.newaxis] * p, axis=0)
 
 
-def _forward(weights: dict, z: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+def _forward(weights: _Weights, z: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
     """Return h(0)..h(L) and the heads' log-probabilities, shape (n_heads, B, C)."""
     h = [z]
     for W, b in zip(weights["W"], weights["b"], strict=True):
@@ -241,7 +251,7 @@ def _forward(weights: dict, z: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
     return h, tf.nn.log_softmax(logits)
 
 
-def _stack_heads(state: Tensors, config: ModelConfig) -> dict:
+def _stack_heads(state: Tensors, config: ModelConfig) -> _Weights:
     """Regroup a flat state: lists of W and b, heads stacked to one array each."""
     depths = range(config.n_hidden_layers)
     weights = {
@@ -256,7 +266,7 @@ def _stack_heads(state: Tensors, config: ModelConfig) -> dict:
     return weights | {name: state[name] for name in _shared_names(config)}
 
 
-def _unstack_heads(weights: dict, config: ModelConfig) -> Tensors:
+def _unstack_heads(weights: _Weights, config: ModelConfig) -> Tensors:
     state = {name: weights[name] for name in _shared_names(config)}
     for l in range(config.n_hidden_layers):
         state[f"hidden_kernel_{l}"], state[f"hidden_bias_{l}"] = weights["W"][l], weights["b"][l]
@@ -278,12 +288,14 @@ def _shared_names(config: ModelConfig) -> list[str]:
     return names
 
 
-def _learn_recursively(weights: dict, z: tf.Tensor, target: tf.Tensor) -> dict:
+def _learn_recursively(weights: _Weights, z: tf.Tensor, target: tf.Tensor) -> _Weights:
     """Return the recursive input head after each row of (B, D) ``z`` in turn."""
     C = target.shape[1]
     rows = tf.cast(z, tf.float64)
 
-    def learn(k: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, P: tf.Tensor):
+    def learn(
+        k: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, P: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         logits = tf.linalg.matvec(kernel, z[k], transpose_a=True) + bias
         p = tf.nn.softmax(logits)
         error = tf.cast(p - target[k], tf.float64)

@@ -11,13 +11,18 @@ letters and labelled rows written; waiting for the learner, when all that was do
 logged; between two batches, when Spark commits one and plans the next; after the last batch."""
 
 
-class Laps:
-    """A watch whose laps add up to the time since it was started.
+class PhaseTimer:
+    """A watch whose phases add up to the time since it was started.
+
+    Parameters
+    ----------
+    clock
+        Returns seconds; only differences are used.
 
     Attributes
     ----------
-    seconds : dict of str to float
-        By phase.
+    seconds
+        The time of each phase that has ended at least once.
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -26,7 +31,7 @@ class Laps:
         self._last = clock()
 
     def end(self, phase: str) -> None:
-        """Count the time since the last lap's end to a phase."""
+        """Add the time since the last end of any phase to this one."""
         now = self._clock()
         self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._last
         self._last = now

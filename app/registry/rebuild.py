@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from app.errors import CorruptStateError, ModelNotFoundError, StateError, UserError
 from app.model.state import State, config_from_metadata, state_sha256
-from app.registry.chain import VersionChain
-from app.registry.feedback import FeedbackLog
-from app.registry.races import until_won
-from app.registry.record import HeadRecord
+from app.registry.conflict import retry_on_conflict
+from app.registry.feedback_log import FeedbackLog
 from app.registry.registry import ModelRegistry
-from app.registry.snapshots import SnapshotStore, verified_state
+from app.registry.snapshots import SnapshotStore
+from app.registry.version import ModelVersion
+from app.registry.version_log import VersionLog
 
 
 class Rebuilder:
@@ -19,21 +19,21 @@ class Rebuilder:
 
     Parameters
     ----------
-    chain : VersionChain
-    snapshots : SnapshotStore
-    feedback : FeedbackLog
-    on_version : callable
-        Told of each version that was learned again, with its hash as recorded.
+    versions
+    snapshots
+    feedback
+    on_version
+        Called with each version that was learned again, once its hash is the recorded one.
     """
 
     def __init__(
         self,
-        chain: VersionChain,
+        versions: VersionLog,
         snapshots: SnapshotStore,
         feedback: FeedbackLog,
-        on_version: Callable[[HeadRecord], None] = lambda record: None,
+        on_version: Callable[[ModelVersion], None] = lambda record: None,
     ) -> None:
-        self._chain = chain
+        self._versions = versions
         self._snapshots = snapshots
         self._feedback = feedback
         self._on_version = on_version
@@ -64,7 +64,7 @@ class Rebuilder:
         while (start := self._start_below(to_learn[-1])) is None:
             to_learn.append(self._record(to_learn[-1].version - 1))
         state, metadata = start
-        # Said of the version that the state belongs to, not of the one it was made from.
+        # The version that the state belongs to, not the one it was made from.
         metadata = metadata | {"version": str(version)}
         if target.origin["kind"] != "batch":
             return self._checked(state, target), metadata
@@ -80,7 +80,7 @@ class Rebuilder:
             self._on_version(record)
         return model.get_state(), metadata
 
-    def _start_below(self, record: HeadRecord) -> tuple[State, dict[str, str]] | None:
+    def _start_below(self, record: ModelVersion) -> tuple[State, dict[str, str]] | None:
         """Return the state to make ``record`` from, or None when that must be learned too."""
         kind = record.origin["kind"]
         if kind == "rollback":
@@ -99,22 +99,22 @@ class Rebuilder:
             return self.state_of(before.version)
         return self._kept(before)
 
-    def _kept(self, record: HeadRecord) -> tuple[State, dict[str, str]] | None:
+    def _kept(self, record: ModelVersion) -> tuple[State, dict[str, str]] | None:
         try:
-            data = self._snapshots.read(record.snapshot, record.state_sha256)
+            kept = self._snapshots.read(record.snapshot, record.state_sha256)
         except (ModelNotFoundError, StateError):
             return None
-        return verified_state(data, record.state_sha256, record.snapshot)
+        return kept.state, kept.metadata
 
-    def _record(self, version: int) -> HeadRecord:
-        record = self._chain.read(version)
+    def _record(self, version: int) -> ModelVersion:
+        record = self._versions.read(version)
         if record is None:
-            newest = self._chain.newest()
+            newest = self._versions.newest()
             there = f"0 to {newest.version}" if newest else "none"
             raise UserError(f"--to: there is no version {version}; there are {there}")
         return record
 
-    def _checked(self, state: State, record: HeadRecord) -> State:
+    def _checked(self, state: State, record: ModelVersion) -> State:
         found = state_sha256(state)
         if found != record.state_sha256:
             raise CorruptStateError(
@@ -125,7 +125,7 @@ class Rebuilder:
         return state
 
 
-def roll_back(registry: ModelRegistry, rebuilder: Rebuilder, version: int) -> HeadRecord:
+def roll_back(registry: ModelRegistry, rebuilder: Rebuilder, version: int) -> ModelVersion:
     """Publish an old version's state as a new version, and return its record.
 
     Batches learned since stay applied: their rows are left out on purpose, and
@@ -140,8 +140,8 @@ def roll_back(registry: ModelRegistry, rebuilder: Rebuilder, version: int) -> He
     """
     state, metadata = rebuilder.state_of(version)
 
-    def attempt() -> HeadRecord:
+    def attempt() -> ModelVersion:
         base = registry.current()
         return registry.publish(base, {"kind": "rollback", "to": version}, state, metadata)
 
-    return until_won(attempt)
+    return retry_on_conflict(attempt)

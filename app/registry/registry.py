@@ -1,7 +1,7 @@
-"""The registry of one model: publish, load, restore and roll back, over Redis and files.
+"""The registry of one model: publish, read, restore and roll back, over Redis and files.
 
 Redis says which version is current and hands it to every scorer. The directory of
-snapshots, with its chain of records, outlives Redis and decides when the two differ.
+snapshots, with its log of versions, outlives Redis and decides when the two differ.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from app.errors import (
     VersionConflictError,
 )
 from app.model.state import State, state_sha256, state_to_bytes
-from app.registry.chain import VersionChain
-from app.registry.head import HeadStore
-from app.registry.record import HeadRecord
-from app.registry.snapshots import Retention, SnapshotStore, verified_state
+from app.registry.redis_store import RedisVersionStore
+from app.registry.snapshots import Retention, SnapshotStore, StoredState, verified_state
+from app.registry.version import ModelVersion
+from app.registry.version_log import VersionLog
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Lease:
 
     Attributes
     ----------
-    query : str
+    query
         Id of the streaming query, one per checkpoint.
-    epoch : int
+    epoch
         Fencing number.
     """
 
@@ -50,7 +50,7 @@ class Lease:
 class Staged:
     """A version that is on disk and not current yet."""
 
-    record: HeadRecord
+    record: ModelVersion
     data: bytes
 
 
@@ -61,40 +61,51 @@ class ModelRegistry:
 
     Parameters
     ----------
-    heads : HeadStore
-    directory : Path
-        Of the snapshots and the chain: one for all learners of the model.
-    retention : Retention, optional
+    store
+    directory
+        Holds the snapshots and the version log: one for all learners of the model.
+    retention
+        The default is :class:`Retention`'s own.
     """
 
     def __init__(
-        self, heads: HeadStore, directory: Path, retention: Retention | None = None
+        self, store: RedisVersionStore, directory: Path, retention: Retention | None = None
     ) -> None:
-        self.heads = heads
+        self.store = store
         self.directory = directory
         self.snapshots = SnapshotStore(directory)
-        self.chain = VersionChain(directory, heads.model)
+        self.versions = VersionLog(directory, store.model)
         self.retention = retention or Retention()
 
-    def recover(self) -> HeadRecord | None:
-        """Bring Redis and the chain to the newer of the two, and return the head record.
+    def recover(self) -> ModelVersion | None:
+        """Bring Redis and the version log to the newer of the two, and return the version record.
 
-        Redis behind the chain has lost data: it is restored from the snapshot. So
-        is a record in Redis that is damaged, or that another learner's replaced in
-        the chain. The chain behind Redis missed its step of a commit: it is
-        extended. Returns None when neither knows the model.
+        Redis behind the log has lost data: it is restored from the snapshot. So is a
+        record in Redis that is damaged, or that another learner's replaced in the log.
+        The log behind Redis missed its step of a commit: it is extended. Returns None
+        when neither knows the model.
 
         Raises
         ------
         RegistryError
             When the directory belongs to another model, or the two have different
             histories.
+        NewerFormatError
+            When a newer release wrote one of the two.
         StateError
             When the snapshot to restore from is damaged.
         """
-        durable = self.chain.newest()
+        recovered = self.recover_state()
+        return recovered[0] if recovered else None
+
+    def recover_state(self) -> tuple[ModelVersion, StoredState] | None:
+        """Recover, and return the version record with its state, which was checked on the way.
+
+        Raises as :meth:`recover` does.
+        """
+        durable = self.versions.newest()
         try:
-            live, readable = self.heads.read(), True
+            live, readable = self.store.read(), True
         except DamagedRecordError:
             if durable is None:
                 raise
@@ -103,82 +114,82 @@ class ModelRegistry:
             try:
                 durable = self._adopt(live)
             except VersionConflictError:
-                # Redis was lost since it was read, and another learner's was sealed instead.
-                return self.recover()
+                # Redis was lost since it was read, and another learner's was finalized instead.
+                return self.recover_state()
         if durable is None:
             return None
-        if live != durable or self._state_in_redis(durable) is None:
-            data = self.snapshots.read(durable.snapshot, durable.state_sha256)
-            if not self.heads.restore(durable, data, self._store, by_force=not readable):
+        stored = self._state_in_redis(durable) if live == durable else None
+        if stored is None:
+            stored = self.snapshots.read(durable.snapshot, durable.state_sha256)
+            if not self.store.restore(durable, stored.data, self._location, by_force=not readable):
                 # Another learner published in between.
-                return self.recover()
-        return durable
+                return self.recover_state()
+        return durable, stored
 
-    def create(self, state: State, metadata: Mapping[str, str]) -> HeadRecord:
+    def create(self, state: State, metadata: Mapping[str, str]) -> ModelVersion:
         """Publish version 0 of a model that does not exist yet; an existing one stays."""
         if self.recover() is None:
             staged = self._stage(None, {}, {"kind": "created"}, state, metadata)
             try:
-                self.chain.append(staged.record)
+                self.versions.append(staged.record)
             except VersionConflictError:
                 self._discard(staged)
-        return self.recover()
+        return self.current()
 
-    def current(self, known: HeadRecord | None = None) -> HeadRecord:
-        """Return the head record, mending what Redis or a crash has lost of it.
+    def current(self, known: ModelVersion | None = None) -> ModelVersion:
+        """Return the version record, mending what Redis or a crash has lost of it.
 
         Parameters
         ----------
-        known : HeadRecord, optional
-            One that is returned as it is while it is still current.
+        known
+            A version that is returned as it is while it is still current.
 
         Raises
         ------
         ModelNotFoundError
             When there is no such model.
         """
-        if known is not None and not self.chain.has(known.version + 1):
+        if known is not None and not self.versions.has(known.version + 1):
             try:
-                if self.heads.read_current() == (known.version, known.commit):
+                if self.store.read_current() == (known.version, known.commit):
                     return known
             except DamagedRecordError:
                 pass
         record = self.recover()
         if record is None:
             raise ModelNotFoundError(
-                f"neither Redis nor {self.directory} holds model {self.heads.model!r}"
+                f"neither Redis nor {self.directory} holds model {self.store.model!r}"
             )
         return record
 
-    def load(self, record: HeadRecord) -> tuple[State, dict[str, str]]:
-        """Return a version's verified state and its metadata, from Redis or from its snapshot.
+    @property
+    def model(self) -> str:
+        return self.store.model
+
+    def read(self, version: ModelVersion) -> StoredState:
+        """Return a version's state, checked once, from Redis or from its snapshot.
 
         Raises
         ------
         ModelNotFoundError, StateError
             When its snapshot is gone or damaged, and Redis does not hold it either.
         """
-        return verified_state(
-            self.read_bytes(record), record.state_sha256, f"version {record.version}"
+        return self._state_in_redis(version) or self.snapshots.read(
+            version.snapshot, version.state_sha256
         )
-
-    def read_bytes(self, record: HeadRecord) -> bytes:
-        """Return the bytes of a version's state. Errors are those of :meth:`load`."""
-        data = self._state_in_redis(record)
-        return data or self.snapshots.read(record.snapshot, record.state_sha256)
 
     def acquire(self, query: str) -> Lease:
         """Become the one learner of a query: every earlier lease on it is void from now on."""
-        epoch = self.chain.claim_epoch(query, self.heads.read_epoch(query) + 1)
-        self.heads.raise_epoch(query, epoch)
+        epoch = self.versions.claim_epoch(query, self.store.read_epoch(query) + 1)
+        self.store.raise_epoch(query, epoch)
         return Lease(query, epoch)
 
     def fence(self, lease: Lease) -> None:
         """Raise StaleLearnerError when a newer learner holds the query."""
         # Files first: they know of an epoch that Redis has lost.
-        given_out = self.chain.last_epoch(lease.query)
+        given_out = self.versions.last_epoch(lease.query)
         if given_out <= lease.epoch:
-            given_out = self.heads.read_epoch(lease.query)
+            given_out = self.store.read_epoch(lease.query)
         if given_out > lease.epoch:
             raise StaleLearnerError(
                 f"this learner of query {lease.query} holds epoch {lease.epoch}, but epoch "
@@ -187,38 +198,38 @@ class ModelRegistry:
 
     def stage(
         self,
-        base: HeadRecord,
+        base: ModelVersion,
         lease: Lease,
         batch: int,
         state: State,
         metadata: Mapping[str, str],
-        told: Mapping[str, Any] | None = None,
+        summary: Mapping[str, Any] | None = None,
     ) -> Staged:
         """Write the snapshot of the version after ``base`` durably; nothing is current yet.
 
         Parameters
         ----------
-        base : HeadRecord
-        lease : Lease
-        batch : int
-            Of the lease's query: what the state has learned on top of ``base``.
-        state : dict of ndarray
-        metadata : mapping of str to str
-        told : mapping, optional
-            What the history is to tell of the batch.
+        base
+        lease
+        batch
+            The batch of the lease's query that the state has learned on top of ``base``.
+        state
+        metadata
+        summary
+            What the history is to say of the batch, as JSON values.
         """
         applied = base.applied | {lease.query: batch}
-        origin = {"kind": "batch", "query": lease.query, "batch": batch, **(told or {})}
+        origin = {"kind": "batch", "query": lease.query, "batch": batch, **(summary or {})}
         return self._stage(base, applied, origin, state, metadata)
 
-    def commit(self, base: HeadRecord, staged: Staged, lease: Lease | None = None) -> None:
+    def commit(self, base: ModelVersion, staged: Staged, lease: Lease | None = None) -> None:
         """Make a staged version current in Redis.
 
         Raises
         ------
         VersionConflictError
             When ``base`` is no longer current. The staged snapshot is removed, or left
-            to :meth:`SnapshotStore.prune` while the winner is not sealed.
+            to :meth:`SnapshotStore.prune` while the winner is not finalized.
         StaleLearnerError
             When a newer learner holds the query.
         """
@@ -227,49 +238,53 @@ class ModelRegistry:
             # Redis that went back to an older dump may hold an epoch that is no longer the newest.
             self.fence(lease)
         try:
-            there = self.chain.read(record.version)
+            there = self.versions.read(record.version)
             if there is not None and there.commit != record.commit:
                 raise VersionConflictError(
-                    f"version {record.version} of model {self.heads.model!r} is another learner's"
+                    f"version {record.version} of model {self.store.model!r} is another learner's"
                 )
             self._publish(base, staged, lease)
         except VersionConflictError:
             # When the reply to an earlier call was lost, others may have built on this commit.
-            there = self.chain.read(record.version)
+            there = self.versions.read(record.version)
             if there is None or there.commit != record.commit:
                 self._discard(staged)
                 raise
 
-    def seal(self, staged: Staged) -> None:
-        """Write a committed version into the chain: now nothing can undo it.
+    def finalize(self, staged: Staged) -> None:
+        """Write a committed version into the version log: now nothing can undo it.
 
         Raises
         ------
         VersionConflictError
             When Redis was lost since the commit and another learner's version was
-            published and sealed instead. The staged snapshot is removed.
+            published and finalized instead. The staged snapshot is removed.
         """
         try:
-            self.chain.append(staged.record)
+            self.versions.append(staged.record)
         except VersionConflictError:
             self._discard(staged)
             self.recover()
             raise
 
-    def record_head(self, record: HeadRecord) -> None:
+    def write_current(self, record: ModelVersion) -> None:
         """Write HEAD.json, then remove the snapshot that the retention no longer keeps."""
-        self.chain.write_head(record)
+        self.versions.write_current(record)
         leaving = record.version - self.retention.newest
         if leaving >= 0 and not self.retention.keeps(leaving, record.version):
             # A damaged record names no snapshot; the next start prunes by number.
             with contextlib.suppress(DamagedRecordError):
-                old = self.chain.read(leaving)
+                old = self.versions.read(leaving)
                 if old is not None:
                     self.snapshots.drop(old.snapshot)
 
     def publish(
-        self, base: HeadRecord, origin: Mapping[str, Any], state: State, metadata: Mapping[str, str]
-    ) -> HeadRecord:
+        self,
+        base: ModelVersion,
+        origin: Mapping[str, Any],
+        state: State,
+        metadata: Mapping[str, str],
+    ) -> ModelVersion:
         """Publish a state that no batch made as the version after ``base``.
 
         Raises
@@ -279,39 +294,42 @@ class ModelRegistry:
         """
         staged = self._stage(base, base.applied, origin, state, metadata)
         self.commit(base, staged)
-        self.seal(staged)
-        self.record_head(staged.record)
+        self.finalize(staged)
+        self.write_current(staged.record)
         return staged.record
 
     @property
-    def _store(self) -> str:
+    def _location(self) -> str:
         return str(self.directory.resolve())
 
-    def _publish(self, base: HeadRecord, staged: Staged, lease: Lease | None) -> None:
+    def _publish(self, base: ModelVersion, staged: Staged, lease: Lease | None) -> None:
         """Compare and set in Redis, giving back to it first what it may have lost."""
-        fence = {"query": lease.query, "epoch": lease.epoch} if lease else {}
+        query, epoch = (lease.query, lease.epoch) if lease else ("", None)
         while True:
             try:
-                if self.heads.publish(staged.record, staged.data, self._store, base=base, **fence):
+                if self.store.publish(
+                    staged.record, staged.data, self._location, base=base, query=query, epoch=epoch
+                ):
                     return
             except VersionConflictError:
-                if self.recover().commit != base.commit:
+                if self.current().commit != base.commit:
                     raise
             else:
-                # The head is there and the epoch is not, or it is another's.
+                # The version is there and the epoch is not, or it is another's.
+                assert lease is not None
                 self.fence(lease)
-                self.heads.raise_epoch(lease.query, lease.epoch)
+                self.store.raise_epoch(lease.query, lease.epoch)
 
     def _discard(self, staged: Staged) -> None:
         """Remove the snapshot of a lost race, unless the winner has the same state."""
-        winner = self.chain.read(staged.record.version)
-        # Before a winner is sealed it may be any learner, one of the same state among them.
+        winner = self.versions.read(staged.record.version)
+        # Before a winner is finalized it may be any learner, one of the same state among them.
         if winner is not None and winner.snapshot != staged.record.snapshot:
             self.snapshots.drop(staged.record.snapshot)
 
     def _stage(
         self,
-        base: HeadRecord | None,
+        base: ModelVersion | None,
         applied: Mapping[str, int],
         origin: Mapping[str, Any],
         state: State,
@@ -320,7 +338,7 @@ class ModelRegistry:
         version = base.version + 1 if base else 0
         sha256 = state_sha256(state)
         data = state_to_bytes(state, dict(metadata) | {"version": str(version)})
-        record = HeadRecord(
+        record = ModelVersion(
             version=version,
             state_sha256=sha256,
             snapshot=self.snapshots.write(version, sha256, data),
@@ -332,24 +350,24 @@ class ModelRegistry:
         )
         return Staged(record, data)
 
-    def _state_in_redis(self, record: HeadRecord) -> bytes | None:
-        """Return the bytes that Redis holds of a version, or None when it holds no sound ones."""
-        data = self.heads.read_state(record.version)
+    def _state_in_redis(self, version: ModelVersion) -> StoredState | None:
+        """Return the state that Redis holds of a version, or None when it holds no sound one."""
+        data = self.store.read_state(version.version)
+        if data is None:
+            return None
         try:
-            if data is not None:
-                verified_state(data, record.state_sha256, f"version {record.version} in Redis")
+            return verified_state(data, version.state_sha256, f"version {version.version} in Redis")
         except StateError:
             return None
-        return data
 
-    def _adopt(self, record: HeadRecord) -> HeadRecord:
-        """Extend the chain by a version that Redis has and the chain has not."""
-        newest = self.chain.newest()
-        told = self.heads.read_store()
-        if newest is None and told and Path(told).is_dir() and told != self._store:
+    def _adopt(self, record: ModelVersion) -> ModelVersion:
+        """Extend the version log by a version that Redis has and the log has not."""
+        newest = self.versions.newest()
+        known = self.store.read_snapshot_directory()
+        if newest is None and known and Path(known).is_dir() and known != self._location:
             raise UserError(
-                f"--snapshots: model {self.heads.model!r} keeps its snapshots in {told}, not in "
-                f"{self._store}"
+                f"--snapshots: model {self.store.model!r} keeps its snapshots in {known}, not in "
+                f"{self._location}"
             )
         if newest and record.version == newest.version + 1 and record.parent != newest.commit:
             raise RegistryError(
@@ -357,13 +375,13 @@ class ModelRegistry:
                 f"{self.directory}: the two hold different histories of one model"
             )
         if not self.snapshots.has(record.snapshot):
-            data = self._state_in_redis(record)
-            if data is None:
+            stored = self._state_in_redis(record)
+            if stored is None:
                 raise ModelNotFoundError(
                     f"neither Redis nor {self.directory} holds the state of "
                     f"version {record.version}"
                 )
-            self.snapshots.write(record.version, record.state_sha256, data)
-        self.chain.append(record)
-        self.chain.write_head(record)
+            self.snapshots.write(record.version, record.state_sha256, stored.data)
+        self.versions.append(record)
+        self.versions.write_current(record)
         return record

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.durable import write_durably
 from app.errors import CorruptStateError, ModelNotFoundError, StateError
+from app.files.atomic import write_durably
 from app.model.state import State, state_from_bytes, state_sha256
 
 _NAME = re.compile(r"v(\d{10,})-[0-9a-f]{16}\.safetensors")
@@ -19,9 +19,9 @@ class Retention:
 
     Parameters
     ----------
-    newest : int
+    newest
         How many of the newest versions, at least 1.
-    every : int
+    every
         Beyond those, each version that this divides; 0 keeps none.
     """
 
@@ -32,12 +32,30 @@ class Retention:
         return version > current - self.newest or (self.every > 0 and version % self.every == 0)
 
 
+@dataclass(frozen=True)
+class StoredState:
+    """A state whose hash was checked.
+
+    Attributes
+    ----------
+    data
+        In safetensors, as it is stored.
+    state
+    metadata
+        Settings and contract of the model, and the version.
+    """
+
+    data: bytes = field(repr=False)
+    state: State = field(repr=False)
+    metadata: dict[str, str]
+
+
 class SnapshotStore:
     """The snapshots of one model in one directory.
 
     Parameters
     ----------
-    directory : Path
+    directory
     """
 
     def __init__(self, directory: Path) -> None:
@@ -56,8 +74,8 @@ class SnapshotStore:
     def has(self, name: str) -> bool:
         return (self.directory / name).exists()
 
-    def read(self, name: str, sha256: str) -> bytes:
-        """Return the bytes of a snapshot that holds the state promised.
+    def read(self, name: str, sha256: str) -> StoredState:
+        """Return the state in a snapshot if it is the one promised.
 
         Raises
         ------
@@ -71,8 +89,7 @@ class SnapshotStore:
             data = path.read_bytes()
         except FileNotFoundError as error:
             raise ModelNotFoundError(f"no snapshot {name} in {self.directory}") from error
-        verified_state(data, sha256, str(path))
-        return data
+        return verified_state(data, sha256, str(path))
 
     def drop(self, name: str) -> None:
         (self.directory / name).unlink(missing_ok=True)
@@ -87,8 +104,15 @@ class SnapshotStore:
                 path.unlink(missing_ok=True)
 
 
-def verified_state(data: bytes, sha256: str, origin: str) -> tuple[State, dict[str, str]]:
-    """Return the state and metadata in ``data`` if it has the SHA-256 promised.
+def verified_state(data: bytes, sha256: str, origin: str) -> StoredState:
+    """Return the state in ``data`` if it has the SHA-256 promised.
+
+    Parameters
+    ----------
+    data
+    sha256
+    origin
+        Where the bytes are from, for the message.
 
     Raises
     ------
@@ -104,4 +128,4 @@ def verified_state(data: bytes, sha256: str, origin: str) -> tuple[State, dict[s
     found = state_sha256(state)
     if found != sha256:
         raise CorruptStateError(f"{origin} holds a state with SHA-256 {found}, not {sha256}")
-    return state, metadata
+    return StoredState(data, state, metadata)

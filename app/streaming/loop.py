@@ -12,28 +12,26 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql import DataFrame
 
+from app.contract import DIVERGED
 from app.errors import HedgestreamError, StaleLearnerError
+from app.model.layer_watch import LayerWatch
 from app.model.state import is_finite
-from app.monitor.batch_log import BatchLog, BatchRecord
-from app.monitor.phases import Laps
-from app.registry.feedback import FeedbackLog, LearnedRows
-from app.registry.opening import FEEDBACK
-from app.registry.patience import Patience
-from app.registry.races import until_won
-from app.registry.record import HeadRecord
+from app.monitor.phases import PhaseTimer
+from app.monitor.records import BatchLog, BatchRecord
+from app.redis_io.retry import OutageRetry
+from app.registry.conflict import retry_on_conflict
+from app.registry.feedback_log import FeedbackLog, LearnedRows
 from app.registry.registry import Lease, ModelRegistry
-from app.streaming.ahead import AheadLearner, LayerWatch, Learned
-from app.streaming.labelled import LabelledRows
-from app.streaming.live_outputs import LiveOutputs
-from app.streaming.outputs import Outputs
-from app.streaming.schema import DIVERGED
+from app.registry.version import ModelVersion
+from app.streaming.background_learner import BackgroundLearner, Learned
+from app.streaming.batch_writer import BatchContext, BatchWriter
+from app.streaming.rows.labelled import LabelledRows
+from app.streaming.spark.runtime import query_of_batch
 
 if TYPE_CHECKING:
     from app.model import HBPClassifier
 
 logger = logging.getLogger(__name__)
-
-_QUERY_ID_PROPERTY = "sql.streaming.queryId"
 
 
 class Step(StrEnum):
@@ -46,8 +44,8 @@ class Step(StrEnum):
     LEARNED = "4 learned"
     SNAPSHOT_WRITTEN = "6 snapshot written"
     PUBLISHED = "7 published"
-    SEALED = "8 sealed"
-    HEAD_WRITTEN = "8 HEAD.json written"
+    FINALIZED = "8 finalized"
+    CURRENT_WRITTEN = "8 HEAD.json written"
     LOGGED = "9 logged"
 
 
@@ -57,38 +55,40 @@ _WRITTEN = {"predictions": Step.PREDICTIONS_WRITTEN, "dead_letters": Step.DEAD_L
 class MicroBatchLoop:
     """The function that Spark calls with each micro-batch of validated rows.
 
-    Its input is what its outputs take: validated rows, or those of a live stream.
+    Its input is what its writer takes: validated rows, or those of a live stream.
 
     Parameters
     ----------
-    registry : ModelRegistry
-    outputs : Outputs or LiveOutputs
-    log : BatchLog
-    metadata : mapping of str to str
+    registry
+    writer
+    log
+    metadata
         Goes with every state: model settings and contract.
-    classifier : HBPClassifier
-        The learner; its state is replaced by the registry's.
-    patience : Patience
-        How long an outage of Redis is waited for.
-    on_query : callable
-        Told of the query's id before its first batch.
-    on_batch : callable
-        Told of each batch when it is done.
-    warn : callable
-        Told of what the user may want to know.
-    before_scoring : callable
+    classifier
+        The learner, in the state of ``base``.
+    base
+        The version to begin with, unless a newer one is current by then.
+    retry
+        Repeats what Redis could not do, for as long as an outage is waited for.
+    on_query
+        Called with the query's id before its first batch.
+    on_batch
+        Called with each batch's record when it is done.
+    warn
+        Called with messages that the user may want to read.
+    before_scoring
         Called before each batch is scored. While a worker is still warming up
         Spark would start another, and wait for that one.
 
     Attributes
     ----------
-    failure : Exception or None
+    failure
         What made the last call raise. Spark wraps it in an error of its own.
-    batch : int or None
+    batch
         The last batch that was begun.
-    version : int or None
+    version
         The version that it was begun with.
-    began, first_predicted, ended : float or None
+    began, first_predicted, ended
         When the first batch was begun, when its predictions were written, and when the last
         batch was done, by ``time.perf_counter``.
     """
@@ -97,11 +97,12 @@ class MicroBatchLoop:
         self,
         *,
         registry: ModelRegistry,
-        outputs: Outputs | LiveOutputs,
+        writer: BatchWriter,
         log: BatchLog,
         metadata: Mapping[str, str],
         classifier: HBPClassifier,
-        patience: Patience,
+        base: ModelVersion,
+        retry: OutageRetry,
         on_query: Callable[[str], None],
         on_batch: Callable[[BatchRecord], None],
         warn: Callable[[str], None],
@@ -114,29 +115,29 @@ class MicroBatchLoop:
         self.first_predicted: float | None = None
         self.ended: float | None = None
         self._registry = registry
-        self._outputs = outputs
+        self._writer = writer
         self._log = log
         self._metadata = dict(metadata)
         self._classifier = classifier
-        self._patiently = patience
+        self._retry = retry
         self._on_query = on_query
         self._on_batch = on_batch
         self._warn = warn
         self._before_scoring = before_scoring
-        self._feedback = FeedbackLog(registry.directory / FEEDBACK)
-        self._base: HeadRecord | None = None
+        self._feedback = FeedbackLog.of(registry.directory)
+        self._base: ModelVersion | None = base
         self._lease: Lease | None = None
         self._watch = LayerWatch(classifier.config, warn)
-        self._laps = Laps()
-        self._learner = AheadLearner(classifier)
+        self._timer = PhaseTimer()
+        self._learner = BackgroundLearner(classifier)
 
     def __call__(self, df: DataFrame, batch: int) -> None:
         now = time.perf_counter()
-        self._laps = Laps()
+        self._timer = PhaseTimer()
         if self.began is None:
             self.began = now
-        else:
-            self._laps.seconds["between"] = now - self.ended
+        if self.ended is not None:
+            self._timer.seconds["between"] = now - self.ended
         self.batch = batch
         try:
             self._process(df, batch)
@@ -147,7 +148,7 @@ class MicroBatchLoop:
             self.ended = time.perf_counter()
 
     def _overtaken(self) -> StaleLearnerError | None:
-        """Tell whether a newer learner is why something failed: it clears away what was staged."""
+        """Return the error of a newer learner, if that is why something failed."""
         try:
             if self._lease is not None:
                 self._registry.fence(self._lease)
@@ -170,7 +171,7 @@ class MicroBatchLoop:
         1. Fence: stop if a newer learner holds this query's checkpoint. Take over
            the current version, mending Redis if it has lost it.
            *Crash:* nothing was done.
-        2. A batch that the head record says was learned is a replay after a crash:
+        2. A batch that the version record says was learned is a replay after a crash:
            score and learn nothing, drain the plan, go to 9.
         3. Score the rows; write predictions, then dead letters, each in one step.
            *Crash:* the next try finds what is written, keeps it, and scores those
@@ -188,7 +189,7 @@ class MicroBatchLoop:
            on top of it, and go to 6.
            *Crash:* ``ModelRegistry.recover`` finds the version in Redis and does 8.
            If Redis is lost too, the batch was not committed and is learned again.
-        8. Seal: create the version's record in the chain, which is what Redis is
+        8. Finalize: create the version's record in the version log, which is what Redis is
            restored from. If another learner's is there, because Redis was lost
            since 7, learn again on top of that one. Then write HEAD.json.
            *Crash:* the next try finds the batch learned (2). A HEAD.json that lags
@@ -197,38 +198,41 @@ class MicroBatchLoop:
            *Crash:* the next try finds the batch learned (2), and logs it from its
            version's record if that is missing.
         """
-        query = df.sparkSession.sparkContext.getLocalProperty(_QUERY_ID_PROPERTY)
-        lease = self._patiently(lambda: self._lease_on(query))
+        # Step 1.
+        query = query_of_batch(df)
+        lease = self._retry(lambda: self._lease_on(query))
         self._fence(lease)
-        base = self._take_over(self._patiently(lambda: self._registry.current(self._base)))
+        base = self._take_over(self._retry(lambda: self._registry.current(self._base)))
         self.version = base.version
         self._reached(Step.FENCED)
+        # Step 2.
         if base.has_learned(query, batch):
             df.write.format("noop").mode("overwrite").save()
             self._log_again(query, batch)
             return
 
+        # Step 3.
         self._before_scoring()
-        self._laps.end("start_up")
+        self._timer.end("start_up")
         alpha = self._classifier.alpha.tolist()
 
-        def learn_ahead(rows: LearnedRows) -> None:
-            if len(rows.labels) and not self._outputs.has_diverged(query, batch):
+        def learn_in_background(rows: LearnedRows) -> None:
+            if len(rows.labels) and not self._writer.files.has_diverged(query, batch):
                 # Until a version is published, what is in hand is neither base nor it.
                 self._base = None
                 self._learner.begin(rows)
 
         try:
-            scored = self._outputs.write(
-                df,
-                query,
-                batch,
-                base,
-                lambda: self._fence(lease),
-                self._written,
-                learn_ahead,
-                self._laps,
+            context = BatchContext(
+                query=query,
+                batch=batch,
+                version=base,
+                timer=self._timer,
+                check_fence=lambda: self._fence(lease),
+                reached=self._written,
+                on_labelled=learn_in_background,
             )
+            scored = self._writer.write(df, context)
             record = BatchRecord(
                 query=query,
                 batch=batch,
@@ -241,26 +245,28 @@ class MicroBatchLoop:
                 version=base.version,
                 alpha=alpha,
                 finished_at=_now(),
-                seconds=dict(self._laps.seconds),
+                seconds=dict(self._timer.seconds),
                 labels=scored.labels,
             )
             labelled = scored.labelled
+            # Step 4, and 5 to 8 once the rows are learned.
             if len(labelled):
                 self._feedback.write(query, batch, labelled)
-                self._laps.end("write")
+                self._timer.end("write")
                 self._reached(Step.FEEDBACK_RECORDED)
                 record = self._learn(df, labelled, base, lease, record)
         finally:
             # What failed leaves nobody behind who still learns.
             self._learner.wait()
+        # Step 9.
         self._fence(lease)
         self._log.write(record)
         self._reached(Step.LOGGED)
-        self._laps.end("log")
+        self._timer.end("log")
         self._on_batch(self._timed(record))
 
     def _reached(self, step: Step) -> None:
-        """Mark a step as done: told in the debug log, and where tests let a batch die."""
+        """Mark a step as done, for the debug log and for tests that let a batch die there."""
         logger.debug("%s", step)
 
     def _written(self, part: str) -> None:
@@ -269,23 +275,23 @@ class MicroBatchLoop:
         self._reached(_WRITTEN[part])
 
     def _fence(self, lease: Lease) -> None:
-        self._patiently(lambda: self._registry.fence(lease))
+        self._retry(lambda: self._registry.fence(lease))
 
     def _lease_on(self, query: str) -> Lease:
         if self._lease is None or self._lease.query != query:
             lease = self._registry.acquire(query)
             self._on_query(query)
-            self._outputs.take_over(query)
+            self._writer.take_over(query)
             self._lease = lease
         return self._lease
 
-    def _take_over(self, head: HeadRecord) -> HeadRecord:
-        """Make ``head`` the version in hand."""
-        if self._base is None or head.commit != self._base.commit:
-            state, _ = self._patiently(lambda: self._registry.load(head))
-            self._classifier.set_state(state)
-            self._base = head
-        return head
+    def _take_over(self, current: ModelVersion) -> ModelVersion:
+        """Make ``current`` the version in hand."""
+        if self._base is None or current.commit != self._base.commit:
+            stored = self._retry(lambda: self._registry.read(current))
+            self._classifier.set_state(stored.state)
+            self._base = current
+        return current
 
     def _log_again(self, query: str, batch: int) -> None:
         """Write the record of a batch that died between its commit and its record."""
@@ -295,41 +301,42 @@ class MicroBatchLoop:
                 self._log.write(record)
 
     def _recorded(self, query: str, batch: int) -> BatchRecord | None:
-        """Return the record of a batch that was learned, as its version tells it."""
-        learned = self._registry.chain.find(query, batch)
+        """Return the record of a batch that was learned, as its version has it."""
+        learned = self._registry.versions.find(query, batch)
         return None if learned is None else BatchRecord.from_dict(learned.origin["record"])
 
     def _timed(self, record: BatchRecord) -> BatchRecord:
-        return dataclasses.replace(record, seconds=record.seconds | self._laps.seconds)
+        return dataclasses.replace(record, seconds=record.seconds | self._timer.seconds)
 
     def _learn(
         self,
         df: DataFrame,
         labelled: LabelledRows,
-        base: HeadRecord,
+        base: ModelVersion,
         lease: Lease,
         record: BatchRecord,
     ) -> BatchRecord:
         """Do steps 4 to 8 and return the completed record."""
-        if self._outputs.has_diverged(record.query, record.batch):
+        if self._writer.files.has_diverged(record.query, record.batch):
             return _with_diverged(record, len(labelled))
 
         def attempt() -> BatchRecord | None:
-            head = self._patiently(lambda: self._registry.current(base))
-            if head.has_learned(record.query, record.batch):
-                # An earlier try's commit was lost with Redis, and came back or was sealed.
+            current = self._retry(lambda: self._registry.current(base))
+            if current.has_learned(record.query, record.batch):
+                # An earlier try's commit was lost with Redis, and came back or was finalized.
                 return self._recorded(record.query, record.batch) or record
             learned = self._learner.take()
-            if learned is None or head.commit != base.commit:
-                self._take_over(head)
+            if learned is None or current.commit != base.commit:
+                self._take_over(current)
                 self._base = None
                 learned = self._learner.learn(labelled)
-            self._laps.end("wait")
-            return self._publish(head, learned, labelled, lease, record)
+            self._timer.end("wait")
+            return self._publish(current, learned, labelled, lease, record)
 
-        learned = until_won(attempt)
+        learned = retry_on_conflict(attempt)
         if learned is None:
-            self._outputs.reject_diverged(df, record.query, record.batch, labelled)
+            letters = self._writer.diverged_letters(df, record.batch, labelled)
+            self._writer.files.write_diverged(letters, record.query, record.batch)
             self._warn(
                 f"batch {record.batch}: learning its {len(labelled):,} labelled rows gives a NaN "
                 f"or an infinity; they are dead letters '{DIVERGED}', and the model stays at "
@@ -341,7 +348,7 @@ class MicroBatchLoop:
 
     def _publish(
         self,
-        base: HeadRecord,
+        base: ModelVersion,
         learned: Learned,
         labelled: LabelledRows,
         lease: Lease,
@@ -349,6 +356,7 @@ class MicroBatchLoop:
     ) -> BatchRecord | None:
         """Publish what was learned on top of ``base``; return None when it diverged."""
         self._reached(Step.LEARNED)
+        # Step 5.
         if not is_finite(learned.state):
             return None
         self._watch(learned.state, labelled.features)
@@ -360,21 +368,24 @@ class MicroBatchLoop:
             version=base.version + 1,
             alpha=learned.alpha,
             finished_at=_now(),
-            seconds=record.seconds | self._laps.seconds | {"learn": learned.seconds},
+            seconds=record.seconds | self._timer.seconds | {"learn": learned.seconds},
         )
-        told = {"record": dataclasses.asdict(record)}
+        # Step 6.
+        summary = {"record": dataclasses.asdict(record)}
         staged = self._registry.stage(
-            base, lease, record.batch, learned.state, self._metadata, told
+            base, lease, record.batch, learned.state, self._metadata, summary
         )
         self._reached(Step.SNAPSHOT_WRITTEN)
-        self._patiently(lambda: self._registry.commit(base, staged, lease))
+        # Step 7.
+        self._retry(lambda: self._registry.commit(base, staged, lease))
         self._reached(Step.PUBLISHED)
-        self._patiently(lambda: self._registry.seal(staged))
-        self._reached(Step.SEALED)
-        self._registry.record_head(staged.record)
-        self._reached(Step.HEAD_WRITTEN)
+        # Step 8.
+        self._retry(lambda: self._registry.finalize(staged))
+        self._reached(Step.FINALIZED)
+        self._registry.write_current(staged.record)
+        self._reached(Step.CURRENT_WRITTEN)
         self._base = staged.record
-        self._laps.end("publish")
+        self._timer.end("publish")
         return self._timed(record)
 
 

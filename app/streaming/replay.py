@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import json
 import math
-import time
+from collections.abc import Sequence
+from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 
-from app.config import ReplaySettings
-from app.monitor.batch_log import BatchLog, BatchRecord, RunSummary, Tally, Totals
-from app.monitor.progress import Listener
-from app.registry.opening import open_model
-from app.registry.patience import Patience
-from app.registry.snapshots import Retention
-from app.streaming.binding import BoundModel, Roles, bind_model, find_classes
-from app.streaming.fed_inputs import FedInputs
-from app.streaming.inputs import InputTable, count_rows, read_layout, remember_files
-from app.streaming.loop import MicroBatchLoop
-from app.streaming.outputs import Outputs
-from app.streaming.packed_rows import unpacked
-from app.streaming.replay_source import MOST_ROWS_AT_ONCE, ReplaySource
-from app.streaming.running import prepare_workdir, query_of, run_query, summary_of
-from app.streaming.schema import parse_and_validate
-from app.streaming.scoring import check_executor_url, import_model, in_background, scoring
-from app.streaming.session import QUERY_CONF, configured, spark_session
+from app.config.run import ReplaySettings
+from app.files.finders import NamedFinder
+from app.files.manifest import FileManifest
+from app.files.workdir import WorkDirectory
+from app.monitor.listener import Listener
+from app.monitor.metrics import RunSummary, Totals
+from app.registry.open import OpenModel
+from app.streaming.batch_writer import BatchWriter
+from app.streaming.lineage import FileInput, Input
+from app.streaming.model_binding import BoundModel, ModelInput, Roles, choose_classes
+from app.streaming.replay_writer import ReplayWriter
+from app.streaming.rows.class_counts import count_labels
+from app.streaming.rows.validation import parse_and_validate
+from app.streaming.run import run
+from app.streaming.sources.replay import read_replay
+from app.streaming.sources.replay_input import count_rows, read_input
+from app.streaming.spark.conf import QUERY_CONF
+from app.streaming.spark.scorers import Scorers
 
 _LEAST_ROWS_PER_TASK = 2000
 
@@ -34,91 +33,9 @@ _LEAST_ROWS_PER_TASK = 2000
 def replay(settings: ReplaySettings, listener: Listener | None = None) -> RunSummary:
     """Replay the input from where the work directory left off, and return what was done.
 
-    Parameters
-    ----------
-    settings : ReplaySettings
-    listener : Listener, optional
-        Told of what happens while it happens.
-
-    Raises
-    ------
-    UserError
-        When an option, a column or a file cannot be used.
-    HedgestreamError
-        When the run cannot go on.
+    Parameters and errors are those of :func:`app.streaming.run.run`.
     """
-    started = time.perf_counter()
-    listener = listener or Listener()
-    check_executor_url(settings)
-    layout = read_layout(settings)
-    workdir = prepare_workdir(settings.workdir)
-    with contextlib.ExitStack() as stack:
-        retention = Retention(settings.keep_snapshots, settings.keep_every)
-        opened = stack.enter_context(
-            open_model(
-                workdir,
-                settings.redis_url,
-                settings.model,
-                snapshots=settings.snapshots,
-                retention=retention,
-            )
-        )
-        registry = opened.registry
-        # Joined before an error can be printed: the import drops standard error meanwhile.
-        spark = spark_session(
-            "hedgestream replay",
-            on_launched=lambda: stack.callback(in_background(import_model).join),
-        )
-        bound = bind_model(
-            settings,
-            layout,
-            Roles(settings.label, settings.id, settings.time),
-            registry,
-            lambda: find_classes(layout, settings.label, listener.warned),
-        )
-        delta_table = settings.input if settings.format == "delta" else None
-        query = query_of(workdir / "checkpoint")
-        if query is None:
-            # Without the checkpoint there is no offset that counts the files remembered.
-            (workdir / "input.json").unlink(missing_ok=True)
-        files = remember_files(workdir / "input.json", layout, delta_table)
-        layout = dataclasses.replace(layout, files=files)
-        fed = FedInputs(registry.directory / "inputs")
-        if not settings.allow_relearn:
-            fed.refuse_learned(files, query, registry.current())
-        log = BatchLog(workdir / "batches")
-        listener.started(max(0, count_rows(layout) - Totals.of(log.read()).rows_in))
-        tally = Tally()
-
-        def on_batch(record: BatchRecord) -> None:
-            tally.add(record)
-            listener.committed(record)
-
-        tasks = scoring_tasks(spark.sparkContext.defaultParallelism, settings.rows_per_batch)
-        rows_per_task = math.ceil(settings.rows_per_batch / tasks)
-        scorers = stack.enter_context(
-            scoring(spark, settings, opened, bound.contract.n_features, rows_per_task, tasks)
-        )
-        outputs = Outputs(workdir, bound.contract, scorers.udf)
-        stack.callback(outputs.close)
-        in_background(bound.classifier.compile)
-        loop = MicroBatchLoop(
-            registry=registry,
-            outputs=outputs,
-            log=log,
-            metadata=bound.metadata,
-            classifier=bound.classifier,
-            patience=Patience(settings.registry_patience, listener.warned),
-            on_query=lambda query: fed.register(query, files, layout.file_format == "csv"),
-            on_batch=on_batch,
-            warn=listener.warned,
-            before_scoring=scorers.warming.join,
-        )
-        stack.enter_context(configured(spark, QUERY_CONF))
-        stream = _read(spark, layout, bound, settings.rows_per_batch, rows_per_task, tasks)
-        run_query(stream, loop, workdir / "checkpoint", available_now=True)
-        head = registry.current()
-    return summary_of(tally, log, loop, head, started)
+    return run(_ReplayJob(settings), settings, listener)
 
 
 def scoring_tasks(cores: int, rows_per_batch: int) -> int:
@@ -132,25 +49,70 @@ def scoring_tasks(cores: int, rows_per_batch: int) -> int:
     return max(1, min(cores - 1, rows_per_batch // _LEAST_ROWS_PER_TASK))
 
 
-def _read(
-    spark: SparkSession,
-    layout: InputTable,
-    bound: BoundModel,
-    rows_per_batch: int,
-    rows_per_task: int,
-    tasks: int,
-) -> DataFrame:
-    spark.dataSource.register(ReplaySource)
-    packed = (
-        spark.readStream.format(ReplaySource.name())
-        .option("files", json.dumps(layout.files))
-        .option("format", layout.file_format)
-        .option("schema", layout.schema.json())
-        .option("rows_per_batch", rows_per_batch)
-        .option("rows_per_value", min(rows_per_task, MOST_ROWS_AT_ONCE))
-        .load()
-    )
-    if tasks > 1:
-        packed = packed.repartition(tasks)
-    rows = unpacked(packed, layout.schema)
-    return parse_and_validate(rows, bound.contract, layout.file_format)
+class _ReplayJob:
+    """The job of :func:`replay`."""
+
+    name = "hedgestream replay"
+    packages: Sequence[str] = ()
+    is_short = True
+    ends_by_itself = True
+    conf = QUERY_CONF
+
+    def __init__(self, settings: ReplaySettings) -> None:
+        self._settings = settings
+        self._input = read_input(settings)
+        self._files = self._input.files
+        self._tasks = self._rows_per_task = 1
+
+    def checkpoint(self, workdir: WorkDirectory) -> Path:
+        return workdir.replay_checkpoint
+
+    def describe(
+        self, workdir: WorkDirectory, opened: OpenModel, query: str | None
+    ) -> tuple[ModelInput, Input]:
+        roles = Roles(self._settings.label, self._settings.id, self._settings.time)
+        layout = self._input.layout
+        fed = FileInput(self._input.files, layout.row_format == "csv")
+        return ModelInput(layout, self._input.features, roles), fed
+
+    def find_classes(self, listener: Listener) -> tuple[str, ...]:
+        label = self._settings.label
+        counts = count_labels(self._input.files, self._input.layout, label)
+        return choose_classes(counts, label, listener.warned)
+
+    def begin(self, workdir: WorkDirectory, query: str | None) -> None:
+        if query is None:
+            # Without the checkpoint there is no offset that counts the files remembered.
+            workdir.replay_files.unlink(missing_ok=True)
+        table = self._settings.input if self._settings.format == "delta" else None
+        manifest = FileManifest(workdir.replay_files, NamedFinder(self._input.files, table))
+        manifest.look()
+        self._files = tuple(manifest.files)
+
+    def rows_to_read(self, totals: Totals) -> int | None:
+        return max(0, count_rows(self._files, self._input.layout) - totals.rows_in)
+
+    def scoring_tasks(self, slots: int) -> tuple[int, int]:
+        rows = self._settings.rows_per_batch
+        self._tasks = scoring_tasks(slots, rows)
+        self._rows_per_task = math.ceil(rows / self._tasks)
+        return self._tasks, self._rows_per_task
+
+    def writer(self, workdir: WorkDirectory, bound: BoundModel, scorers: Scorers) -> BatchWriter:
+        return ReplayWriter(workdir, bound.contract, scorers.udf)
+
+    def rows(
+        self, spark: SparkSession, workdir: WorkDirectory, opened: OpenModel, bound: BoundModel
+    ) -> DataFrame:
+        rows = read_replay(
+            spark,
+            self._files,
+            self._input.layout,
+            rows_per_batch=self._settings.rows_per_batch,
+            rows_per_value=self._rows_per_task,
+            tasks=self._tasks,
+        )
+        return parse_and_validate(rows, bound.contract, self._input.layout.row_format)
+
+    def explain(self, error: Exception) -> str | None:
+        return None

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import redis
 
-from app.registry.opening import chain_of
+from app.registry.open import version_log_of
 from tests.bench.figures import tell
 from tests.chaos.live import LiveRun
 from tests.integration.streams import FEATURES, small_rows
@@ -122,10 +122,10 @@ def freshness(workdir: Path, written: dict[str, float], warm_up: float) -> np.nd
     """Return, for each label written after the warm-up, the seconds until a prediction had it."""
     version_of_batch = {
         (record.origin["query"], record.origin["batch"]): record.version
-        for record in chain_of(workdir).records(1)
+        for record in version_log_of(workdir).records(1)
     }
     learned_in: dict[str, int] = {}
-    for path in chain_of(workdir).directory.glob("feedback/*/*.parquet"):
+    for path in version_log_of(workdir).directory.glob("feedback/*/*.parquet"):
         query, batch = path.parent.name.split("=")[1], int(path.stem.split("=")[1])
         for event_id in pq.ParquetFile(path).read(["event_id"])["event_id"].to_pylist():
             learned_in[event_id] = version_of_batch[query, batch]

@@ -13,6 +13,8 @@ import numpy as np
 
 from app.model import HBPClassifier
 from app.model.backend import use_one_thread
+from app.model.network import dead_layers
+from app.model.scorer import as_rows
 
 Blocks = Iterable[tuple[np.ndarray, np.ndarray]]
 
@@ -62,7 +64,7 @@ def learn(model: HBPClassifier, blocks: Blocks) -> Course:
         np.array(mistakes),
         np.array(alpha),
         all(np.isfinite(array).all() for array in model.get_state().values()),
-        model.dead_layers(X[-256:]),
+        dead_layers(model.get_state(), as_rows(X[-256:], model.config), model.config),
     )
 
 

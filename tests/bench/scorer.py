@@ -26,11 +26,12 @@ from app.model import HBPClassifier
 from app.model.backend import tf, use_one_thread
 from app.model.scorer import PADDED_ROWS
 from app.model.state import config_to_metadata
-from app.registry.record import HeadRecord
+from app.registry.version import ModelVersion
+from app.scoring.live_model import InitialModel, LiveModel, ModelSource
 from tests.bench.figures import tell
 from tests.redis_server import RedisServer
 from tests.unit.places import Place
-from udfs.model_cache import LiveModel, ModelSource, live_model
+from udfs.model_cache import WorkerModel, live_model
 from udfs.score import SCORE_TYPE, score_udf
 
 N_FEATURES, N_CLASSES = 28, 2
@@ -46,34 +47,34 @@ class Published:
         self._place = place
         self._metadata = config_to_metadata(classifier.config)
         self._state = classifier.get_state()
-        self.head = place.registry.create(self._state, self._metadata)
+        self.current = place.registry.create(self._state, self._metadata)
         self.source = ModelSource(
             redis_url=place.url,
             model=place.model,
-            run="bench",
-            first=SimpleNamespace(value=(self.head, place.registry.read_bytes(self.head))),
-            floor=self.head,
+            min_version=self.current,
             snapshots=str(place.directory),
             fail_on_outage=True,
         )
+        initial = InitialModel(self.current, place.registry.read(self.current).data)
+        self.wanted = WorkerModel("bench", SimpleNamespace(value=initial), self.source)
 
     @property
     def live(self) -> LiveModel:
-        return live_model(self.source)
+        return live_model(self.wanted)
 
-    def publish(self) -> HeadRecord:
+    def publish(self) -> ModelVersion:
         """Publish another version."""
-        state = self._state | {"head_bias_0": self._state["head_bias_0"] + self.head.version}
+        state = self._state | {"head_bias_0": self._state["head_bias_0"] + self.current.version}
         origin = {"kind": "rollback", "to": 0}
-        self.head = self._place.registry.publish(self.head, origin, state, self._metadata)
-        return self.head
+        self.current = self._place.registry.publish(self.current, origin, state, self._metadata)
+        return self.current
 
 
 class Worker:
     """What a Python worker of Spark does with one batch, its pipe to the JVM left out."""
 
-    def __init__(self, source: ModelSource) -> None:
-        self.function = score_udf(source).func
+    def __init__(self, wanted: WorkerModel) -> None:
+        self.function = score_udf(wanted).func
         self._serializer = ArrowStreamPandasUDFSerializer(
             timezone="UTC",
             safecheck=False,
@@ -129,7 +130,7 @@ def by_turns(calls: list[Callable[[], object]], rounds: int) -> np.ndarray:
 def compare(published: Published, n: int, rounds: int) -> None:
     """Print one line of the table."""
     X = np.random.default_rng(0).normal(size=(n, N_FEATURES)).astype(np.float32)
-    worker, stream = Worker(published.source), arrow_stream(X)
+    worker, stream = Worker(published.wanted), arrow_stream(X)
     (series,) = (columns[0] for columns in worker._serializer.load_stream(io.BytesIO(stream)))
     times = by_turns(
         [
@@ -164,7 +165,7 @@ def compare(published: Published, n: int, rounds: int) -> None:
 
 def traces(published: Published) -> int:
     """Score batches of many sizes and return how often the forward pass was traced."""
-    worker = Worker(published.source)
+    worker = Worker(published.wanted)
     X = np.zeros((_LARGEST, N_FEATURES), np.float32)
     some = random.Random(0).sample(range(301, _LARGEST), 20)
     for n in (*range(1, 301), *some, _LARGEST):

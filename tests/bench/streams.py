@@ -22,7 +22,7 @@ Rows = tuple[np.ndarray, np.ndarray]
 
 def _electricity(n_rows: int, seed: int) -> Rows:
     with ELECTRICITY.open() as file:
-        rows = [row for row in csv.reader(file)][1 : n_rows + 1]
+        rows = list(csv.reader(file))[1 : n_rows + 1]
     return _arrays([row[:-1] for row in rows], [row[-1] for row in rows])
 
 
@@ -106,7 +106,7 @@ STREAMS: dict[str, Callable[[int, int], Rows]] = {
             n_centroids=50,
             change_speed=0.001,
             n_drift_centroids=50,
-        )  # fmt: skip
+        )
     ),
     "led, drift": _drifting(
         lambda s: synth.LED(seed=s, noise_percentage=0.1, irrelevant_features=True),
@@ -123,7 +123,7 @@ STREAMS: dict[str, Callable[[int, int], Rows]] = {
             n_num_features=10,
             n_cat_features=2,
             n_categories_per_feature=3,
-        )  # fmt: skip
+        )
     ),
     "sea, drift": _drifting(
         lambda s: synth.SEA(variant=0, seed=s, noise=0.1),

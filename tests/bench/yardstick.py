@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from app.config.model import HEAD_BOOST_ROWS, ModelConfig
 from app.model.state import State
-from app.model_config import HEAD_BOOST_ROWS, ModelConfig
 
 SOURCE = Path(__file__).with_name("yardstick.c")
 FLAGS = ("-O3", "-march=native", "-ffast-math", "-shared", "-fPIC")

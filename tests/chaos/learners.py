@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from app.monitor.batch_log import BatchLog, Totals
-from app.registry.opening import chain_of
-from app.registry.snapshots import verified_state
+from app.monitor.metrics import Totals
+from app.monitor.records import BatchLog
+from app.registry.open import version_log_of
+from app.registry.snapshots import SnapshotStore
 from tests.chaos.replays import Replay, ended
 from tests.integration.streams import small_csv
 
@@ -32,15 +33,14 @@ def problems_of_learners_at_once(root: Path, learners: int, redis_url: str) -> l
         for process in processes:
             stack.enter_context(ended(process))
         for process in processes:
-            _, told = process.communicate()
+            _, output = process.communicate()
             if process.returncode != 0:
-                return [told]
+                return [output]
 
-    records = list(chain_of(replays[0].workdir).records())
+    records = list(version_log_of(replays[0].workdir).records())
     newest, published = records[-1], records[1:]
     batches = {(record.origin["query"], record.origin["batch"]) for record in published}
-    snapshot = (root / "model" / newest.snapshot).read_bytes()
-    state, _ = verified_state(snapshot, newest.state_sha256, newest.snapshot)
+    state = SnapshotStore(root / "model").read(newest.snapshot, newest.state_sha256).state
     logged = [Totals.of(BatchLog(replay.workdir / "batches").read()) for replay in replays]
     expected = {
         "rows in the state": (int(state["row_count"]), learners * ROWS),

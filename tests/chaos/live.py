@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.monitor.batch_log import BatchLog, Totals
-from app.registry.opening import chain_of
+from app.monitor.metrics import Totals
+from app.monitor.records import BatchLog
+from app.registry.open import version_log_of
 from tests.chaos.replays import ROOT
 from tests.integration.live_streams import LABEL_TIMEOUT, LATENESS, MAX_LAG
 from tests.integration.streams import FEATURES, comparable, read_predictions
@@ -26,14 +27,14 @@ class LiveRun:
 
     Attributes
     ----------
-    workdir : Path
-    events, feedback : str
+    workdir
+    events, feedback
         Sources, as on the command line.
-    rows_per_batch : int
-    available_now : bool
-    environment : mapping of str to str
+    rows_per_batch
+    available_now
+    environment
         Added to that of the process.
-    options : tuple of str
+    options
         More of the command line.
     """
 
@@ -66,8 +67,8 @@ class LiveRun:
     def finish(self) -> None:
         """Carry the stream on to the end of what is there."""
         process = self.start()
-        _, told = process.communicate()
-        assert process.returncode == 0, told
+        _, output = process.communicate()
+        assert process.returncode == 0, output
 
     def batches(self) -> int:
         """Return how many batches are done."""
@@ -96,7 +97,7 @@ class LiveRun:
 
     def outcome(self) -> dict[str, object]:
         """Return all that must not depend on what happened to the processes."""
-        newest = chain_of(self.workdir).newest()
+        newest = version_log_of(self.workdir).newest()
         totals = self.totals()
         predictions = read_predictions(self.workdir)
         counted = Counter(predictions["event_id"])

@@ -1,7 +1,7 @@
 """Processes that take turns, so that a test chooses every interleaving and every death.
 
 Each runs alone, up to its next operation that another process could notice. There
-it stops, and goes on, or dies, when it is told to.
+it stops, until it is made to go on, or to die.
 """
 
 from __future__ import annotations
@@ -18,20 +18,19 @@ from typing import Any
 import numpy as np
 import redis
 
+from app.config.model import ModelConfig
 from app.errors import RegistryUnavailableError, VersionConflictError
 from app.model.state import State
-from app.model_config import ModelConfig
-from app.monitor.batch_log import BatchLog
-from app.monitor.phases import Laps
-from app.registry.feedback import FeedbackLog
-from app.registry.head import HeadStore
+from app.monitor.records import BatchLog
+from app.registry.feedback_log import FeedbackLog
 from app.registry.rebuild import Rebuilder, roll_back
-from app.registry.record import HeadRecord
+from app.registry.redis_store import RedisVersionStore
 from app.registry.registry import ModelRegistry
 from app.registry.snapshots import Retention
-from app.streaming.labelled import LabelledRows
+from app.registry.version import ModelVersion
+from app.streaming.batch_writer import BatchContext, ScoredBatch
 from app.streaming.loop import MicroBatchLoop
-from app.streaming.outputs import ScoredBatch
+from app.streaming.rows.labelled import LabelledRows
 
 RETENTION = Retention(newest=3, every=4)
 ROWS_PER_BATCH = 2
@@ -39,8 +38,8 @@ ROWS_PER_BATCH = 2
 # A process stops before each of these. The log is the last thing that a batch writes.
 STOPS = {
     "registry": ["commit"],
-    "heads": ["read", "publish", "restore", "raise_epoch"],
-    "chain": ["append", "write_head"],
+    "store": ["read", "publish", "restore", "raise_epoch"],
+    "versions": ["append", "write_current"],
     "snapshots": ["drop"],
     "log": ["write"],
 }
@@ -54,9 +53,9 @@ class Place:
 
     Attributes
     ----------
-    epochs : Counter
+    epochs
         The newest lease of each query.
-    happened : Counter
+    happened
         What the processes met.
     """
 
@@ -65,22 +64,22 @@ class Place:
         self.epochs: Counter[str] = Counter()
         self.happened: Counter[str] = Counter()
         self.redis = redis.Redis.from_url(url, socket_timeout=10)
-        self._heads = HeadStore(url, f"m-{uuid.uuid4().hex}")
+        self._store = RedisVersionStore(url, f"m-{uuid.uuid4().hex}")
 
     def open(self) -> ModelRegistry:
         # A copy uses the same connections, which takes less time.
-        return ModelRegistry(copy.copy(self._heads), self.directory, RETENTION)
+        return ModelRegistry(copy.copy(self._store), self.directory, RETENTION)
 
     def close(self) -> None:
         self.lose("*")
         self.redis.close()
-        self._heads.close()
+        self._store.close()
 
     def records(self) -> list[Path]:
         return sorted(self.directory.glob("versions/*/*.json"))
 
     def key(self, suffix: str) -> str:
-        return f"hbp:{{{self._heads.model}}}:{suffix}"
+        return f"hbp:{{{self._store.model}}}:{suffix}"
 
     def contents(self) -> dict[bytes, bytes]:
         """Return all that Redis holds of the model."""
@@ -111,13 +110,13 @@ class Process:
 
     Attributes
     ----------
-    at : str or None
+    at
         What it is about to do, None when it has no call to finish.
-    alive : bool
+    alive
         Not after a call that raised.
     result, error
         Of the last call.
-    versions_at_begin : int
+    versions_at_begin
         How many there were when the call began.
     """
 
@@ -194,7 +193,7 @@ class Rollback(Process):
 
     def begin_to(self, version: int) -> None:
         feedback = FeedbackLog(self.place.directory / "feedback")
-        rebuilder = Rebuilder(self.registry.chain, self.registry.snapshots, feedback)
+        rebuilder = Rebuilder(self.registry.versions, self.registry.snapshots, feedback)
         self.begin(lambda: roll_back(self.registry, rebuilder, version))
 
 
@@ -203,16 +202,16 @@ class Learner(Process):
 
     Parameters
     ----------
-    place : Place
-    query : str
-    batch : int
+    place
+    query
+    batch
         Where the checkpoint stands.
 
     Attributes
     ----------
-    batch : int
+    batch
         The one that it is at, or comes to next.
-    loses_a_reply : bool
+    loses_a_reply
         Whether the reply to its next publish gets lost.
     """
 
@@ -226,11 +225,12 @@ class Learner(Process):
         self._watch()
         self._loop = MicroBatchLoop(
             registry=self.registry,
-            outputs=_Outputs(),
+            writer=_Writer(),
             log=self.log,
             metadata={},
             classifier=_RowNumbers(),
-            patience=self._patiently,
+            base=_UNKNOWN,
+            retry=self._patiently,
             on_query=lambda query: None,
             on_batch=lambda record: None,
             warn=lambda message: None,
@@ -246,11 +246,11 @@ class Learner(Process):
 
     def _watch(self) -> None:
         """Note each lease, and let nobody publish who began to after the end of its lease."""
-        registry, heads, happened = self.registry, self.registry.heads, self.place.happened
+        registry, store, happened = self.registry, self.registry.store, self.place.happened
         acquire, commit, publish, current = (
             registry.acquire,
             registry.commit,
-            heads.publish,
+            store.publish,
             registry.current,
         )
 
@@ -277,13 +277,13 @@ class Learner(Process):
             return published
 
         def asking(*args: Any) -> Any:
-            sealed = len(self.place.records())
+            finalized = len(self.place.records())
             record = current(*args)
-            assert record.version >= sealed - 1, "current is older than a sealed version"
+            assert record.version >= finalized - 1, "current is older than a finalized version"
             return record
 
         registry.acquire, registry.commit = acquiring, committing
-        registry.current, heads.publish = asking, publishing
+        registry.current, store.publish = asking, publishing
 
     def _patiently(self, action: Callable[[], Any]) -> Any:
         while True:
@@ -323,27 +323,20 @@ def first_state() -> State:
     return {"rows": np.array([], "int64")}
 
 
-class _Outputs:
+# A learner has no version in hand when it starts: each takes over the current one.
+_UNKNOWN = ModelVersion(-1, "", "", "", "")
+
+
+class _Writer:
     """Stands for scoring, which has no part in what is learned."""
+
+    files = SimpleNamespace(has_diverged=lambda query, batch: False)
 
     def take_over(self, query: str) -> None:
         pass
 
-    def has_diverged(self, query: str, batch: int) -> bool:
-        return False
-
-    def write(
-        self,
-        df: Any,
-        query: str,
-        batch: int,
-        base: HeadRecord,
-        fence: Callable[[], None],
-        written: Callable[[str], None],
-        learn_ahead: Callable[[LabelledRows], None],
-        laps: Laps,
-    ) -> ScoredBatch:
-        numbers = rows_of(query, batch)
+    def write(self, df: Any, context: BatchContext) -> ScoredBatch:
+        numbers = rows_of(context.query, context.batch)
         labels = np.zeros(len(numbers), "int32")
         rows = LabelledRows(
             event_ids=[str(number) for number in numbers],
@@ -352,7 +345,7 @@ class _Outputs:
             sequences=np.array(numbers),
             served=labels,
         )
-        learn_ahead(rows)
+        context.on_labelled(rows)
         return ScoredBatch(len(numbers), 0, {}, rows)
 
 

@@ -34,9 +34,9 @@ from hypothesis.stateful import (
 )
 
 from app.errors import DamagedRecordError, ModelNotFoundError, StaleLearnerError
-from app.registry.chain import HEAD_FILE
-from app.registry.embedded import EmbeddedRedis
-from app.registry.record import HeadRecord
+from app.redis_io.embedded import EmbeddedRedis
+from app.registry.version import ModelVersion
+from app.registry.version_log import HEAD_FILE
 from tests.chaos.processes import (
     ALL_STOPS,
     RETENTION,
@@ -50,7 +50,7 @@ from tests.chaos.processes import (
 
 QUERIES = ("q1", "q2", "q3")
 
-FIELDS = [field.name for field in dataclasses.fields(HeadRecord)] + ["seal"]
+FIELDS = [field.name for field in dataclasses.fields(ModelVersion)] + ["checksum"]
 
 queries = st.sampled_from(QUERIES)
 # More often about the commit, where it matters.
@@ -64,8 +64,8 @@ _MEMORY = Path("/dev/shm")
 
 
 @dataclass(frozen=True)
-class Sealed:
-    """A version in the chain, and the rows that it must hold."""
+class Finalized:
+    """A version in the version log, and the rows that it must hold."""
 
     text: bytes
     record: dict
@@ -87,7 +87,7 @@ class RegistryMachine(RuleBasedStateMachine):
         self.others: list[Process] = []
         self.observer = self.place.open()
         self.dumps: list[dict[bytes, bytes]] = []
-        self.sealed: list[Sealed] = []
+        self.finalized: list[Finalized] = []
         self.finished: dict[str, int] = dict.fromkeys(QUERIES, 0)
 
     def teardown(self) -> None:
@@ -151,7 +151,9 @@ class RegistryMachine(RuleBasedStateMachine):
     @rule(index=indexes, stops=st.lists(stops, min_size=1, max_size=2))
     def roll_back(self, index: int, stops: list[str]) -> None:
         """Let one or two roll back to one version."""
-        kept = [v for v, sealed in enumerate(self.sealed) if self.snapshot(sealed).exists()]
+        kept = [
+            v for v, finalized in enumerate(self.finalized) if self.snapshot(finalized).exists()
+        ]
         for before in stops:
             rollback = Rollback(self.place)
             self.others.append(rollback)
@@ -179,10 +181,10 @@ class RegistryMachine(RuleBasedStateMachine):
     def recover(self) -> None:
         registry = self.place.open()
         record = registry.recover()
-        assert record == registry.heads.read() == registry.chain.newest()
-        state = safetensors.numpy.load(registry.heads.read_state(record.version))
-        self.check_chain()
-        assert state["rows"].tolist() == self.sealed[-1].rows
+        assert record == registry.store.read() == registry.versions.newest()
+        state = safetensors.numpy.load(registry.store.read_state(record.version))
+        self.check_version_log()
+        assert state["rows"].tolist() == self.finalized[-1].rows
 
     @rule(what=st.sampled_from(["*", "head", "epoch:*", "state:*"]))
     def redis_loses(self, what: str) -> None:
@@ -196,7 +198,7 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @rule(back=indexes, query=queries, before=stops, dies=st.booleans())
     def redis_fails_over_and_back(self, back: int, query: str, before: str, dies: bool) -> None:
-        """A replica that lagged takes over for a while; what it was told then is lost."""
+        """A replica that lagged takes over for a while; what was written to it then is lost."""
         present = self.place.contents()
         self.redis_goes_back(back)
         if dies and query in self.learners:
@@ -205,75 +207,77 @@ class RegistryMachine(RuleBasedStateMachine):
         self.place.restore(present)
 
     @rule(name=st.sampled_from(FIELDS), damage=damages)
-    def damage_the_head(self, name: str, damage: bytes | None) -> None:
-        head = self.place.key("head")
+    def damage_the_record(self, name: str, damage: bytes | None) -> None:
+        key = self.place.key("head")
         if damage is None:
-            self.place.redis.hdel(head, name)
-        elif self.place.redis.exists(head):
-            self.place.redis.hset(head, name, damage)
+            self.place.redis.hdel(key, name)
+        elif self.place.redis.exists(key):
+            self.place.redis.hset(key, name, damage)
 
     @invariant()
     def check(self) -> None:
         self.dumps.append(self.place.contents())
-        self.check_chain()
+        self.check_version_log()
         self.check_batches()
         self.check_redis()
 
-    def check_chain(self) -> None:
+    def check_version_log(self) -> None:
         """No version changes or is left out, each stands on the one before, and is whole."""
         paths = self.place.records()
         assert [int(path.stem) for path in paths] == list(range(len(paths)))
         texts = [path.read_bytes() for path in paths]
-        assert texts[: len(self.sealed)] == [sealed.text for sealed in self.sealed]
-        for text in texts[len(self.sealed) :]:
+        assert texts[: len(self.finalized)] == [finalized.text for finalized in self.finalized]
+        for text in texts[len(self.finalized) :]:
             record = json.loads(text)
-            assert record["version"] == len(self.sealed)
-            assert record["parent"] == (self.sealed[-1].record["commit"] if self.sealed else "")
-            self.sealed.append(Sealed(text, record, self.rows_after(record["origin"])))
-        newest = len(self.sealed) - 1
-        for version, sealed in enumerate(self.sealed):
+            assert record["version"] == len(self.finalized)
+            assert record["parent"] == (
+                self.finalized[-1].record["commit"] if self.finalized else ""
+            )
+            self.finalized.append(Finalized(text, record, self.rows_after(record["origin"])))
+        newest = len(self.finalized) - 1
+        for version, finalized in enumerate(self.finalized):
             if RETENTION.keeps(version, newest):
-                assert rows_in(self.snapshot(sealed).read_bytes()) == sealed.rows
+                assert rows_in(self.snapshot(finalized).read_bytes()) == finalized.rows
         path = self.place.directory / HEAD_FILE
         if path.exists():
-            head = json.loads(path.read_bytes())
-            assert head == self.sealed[head["version"]].record
+            current = json.loads(path.read_bytes())
+            assert current == self.finalized[current["version"]].record
 
     def check_batches(self) -> None:
         """Each batch that came to its end was learned once, no batch twice, all in order."""
         for query in QUERIES:
-            origins = [sealed.record["origin"] for sealed in self.sealed]
+            origins = [finalized.record["origin"] for finalized in self.finalized]
             learned = [origin["batch"] for origin in origins if origin.get("query") == query]
             assert learned == list(range(len(learned)))
             assert len(learned) >= self.finished[query]
-        newest = self.sealed[-1].rows
+        newest = self.finalized[-1].rows
         assert len(set(newest)) == len(newest)
 
     def check_redis(self) -> None:
         """What Redis says is a version, or the one that is about to become the newest."""
         try:
-            record = self.observer.heads.read()
+            record = self.observer.store.read()
         except DamagedRecordError:
             return
-        data = record and self.observer.heads.read_state(record.version)
+        data = record and self.observer.store.read_state(record.version)
         if data is None:
             return
-        if record.version == len(self.sealed):
-            assert record.parent == self.sealed[-1].record["commit"]
+        if record.version == len(self.finalized):
+            assert record.parent == self.finalized[-1].record["commit"]
             assert rows_in(data) == self.rows_after(record.origin)
         else:
-            assert record.version < len(self.sealed)
-            if record.commit == self.sealed[record.version].record["commit"]:
-                assert rows_in(data) == self.sealed[record.version].rows
+            assert record.version < len(self.finalized)
+            if record.commit == self.finalized[record.version].record["commit"]:
+                assert rows_in(data) == self.finalized[record.version].rows
 
     def rows_after(self, origin: dict) -> list[int]:
-        """Return the rows of the version that ``origin`` makes of the newest sealed one."""
+        """Return the rows of the version that ``origin`` makes of the newest finalized one."""
         if origin["kind"] == "batch":
-            return self.sealed[-1].rows + rows_of(origin["query"], origin["batch"])
-        return self.sealed[origin["to"]].rows if origin["kind"] == "rollback" else []
+            return self.finalized[-1].rows + rows_of(origin["query"], origin["batch"])
+        return self.finalized[origin["to"]].rows if origin["kind"] == "rollback" else []
 
-    def snapshot(self, sealed: Sealed) -> Path:
-        return self.place.directory / sealed.record["snapshot"]
+    def snapshot(self, finalized: Finalized) -> Path:
+        return self.place.directory / finalized.record["snapshot"]
 
     def learner(self, query: str) -> Learner:
         """Return the newest learner of a query, at work on its next batch."""
@@ -353,8 +357,8 @@ def main() -> int:
     started = time.monotonic()
     with EmbeddedRedis() as server:
         happened = run(server.url, options.runs, options.steps, options.seed)
-    told = ", ".join(f"{count} {what}" for what, count in sorted(happened.items()))
-    print(f"registry: {told}, in {time.monotonic() - started:.0f} s: nothing lost, nothing twice")
+    counts = ", ".join(f"{count} {what}" for what, count in sorted(happened.items()))
+    print(f"registry: {counts}, in {time.monotonic() - started:.0f} s: nothing lost, nothing twice")
     return 0
 
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from app.monitor.batch_log import BatchLog, Totals
-from app.registry.opening import chain_of
+from app.monitor.metrics import Totals
+from app.monitor.records import BatchLog
+from app.registry.open import version_log_of
 from tests.integration.streams import comparable, read_predictions
 from tests.waiting import wait_until
 
@@ -30,11 +31,11 @@ class Replay:
 
     Attributes
     ----------
-    stream : Path
+    stream
         CSV of :func:`tests.integration.streams.small_csv`.
-    workdir : Path
-    rows_per_batch : int
-    redis_url : str, optional
+    workdir
+    rows_per_batch
+    redis_url
         A server of the test's own.
     """
 
@@ -63,8 +64,8 @@ class Replay:
     def finish(self) -> None:
         """Carry the replay on to its end."""
         process = self.start()
-        _, told = process.communicate()
-        assert process.returncode == 0, told
+        _, output = process.communicate()
+        assert process.returncode == 0, output
 
     def epochs(self) -> int:
         """Return how many processes have begun to learn."""
@@ -101,7 +102,7 @@ class Replay:
 
     def outcome(self) -> dict[str, object]:
         """Return all that must not depend on what happened to the processes."""
-        newest = chain_of(self.workdir).newest()
+        newest = version_log_of(self.workdir).newest()
         predictions = read_predictions(self.workdir)
         counted = Counter(predictions["event_id"])
         totals = Totals.of(BatchLog(self.workdir / "batches").read())

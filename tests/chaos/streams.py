@@ -20,8 +20,8 @@ from pathlib import Path
 
 import redis
 
-from app.streaming.kafka import kafka_package
-from app.streaming.session import spark_session
+from app.streaming.spark.packages import kafka_package
+from app.streaming.spark.session import spark_session
 from tests.chaos.live import LiveRun
 from tests.chaos.replays import differences, ended
 from tests.integration.live_streams import LiveStream, live_stream, write_json

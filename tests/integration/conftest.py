@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
@@ -8,6 +9,15 @@ from pyspark.sql import SparkSession
 from tests.conftest import NO_CONNECTOR
 from tests.kafka_broker import KafkaBroker
 from tests.maven import MavenUnavailable
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is here: a run of the application starts a redis-server of its own."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker("redis")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from app.config import StreamSettings
-from app.monitor.batch_log import RunSummary
-from app.source_spec import parse_source
+from app.config.connectors import parse_source
+from app.config.run import StreamSettings
+from app.monitor.metrics import RunSummary
 from app.streaming.stream import stream
 from tests.integration.streams import FEATURES, SMALL, small_rows
 
@@ -63,7 +64,7 @@ def live_stream(
     kinds = rng.permutation(n)
     counts = [round(share * n) for share in (duplicates, conflicts, beyond)]
     edges = np.cumsum([0, *counts])
-    twice, contradicted, late = (kinds[a:b] for a, b in zip(edges, edges[1:], strict=False))
+    twice, contradicted, late = (kinds[a:b] for a, b in itertools.pairwise(edges))
     delays[late] = LABEL_TIMEOUT * rng.uniform(1.1, 1.5, len(late))
 
     labels = [(f"e{i}", times[i] + delays[i], y[i]) for i in range(n)]

@@ -1,4 +1,4 @@
-"""A Redis of the user's own: users with the rights the README gives them, and TLS in front."""
+"""A Redis of the user's own: users with the rights of docs/redis.md, and TLS in front."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from urllib.parse import quote, urlsplit
 import redis
 import trustme
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "redis.md"
 
 _START_SECONDS = 10
 
 
 def documented_rights(user: str) -> list[str]:
-    """Return the rules of a user's ``ACL SETUSER`` line in the README, as it stands there."""
-    lines = re.findall(rf"^ +ACL SETUSER {user} (.+)$", README.read_text(), re.MULTILINE)
-    assert len(lines) == 1, f"the README has {len(lines)} ACL lines for {user}, not one"
+    """Return the rules of a user's ``ACL SETUSER`` line in docs/redis.md, as it stands there."""
+    lines = re.findall(rf"^ACL SETUSER {user} (.+)$", PAGE.read_text(), re.MULTILINE)
+    assert len(lines) == 1, f"{PAGE.name} has {len(lines)} ACL lines for {user}, not one"
     return lines[0].split()
 
 
 def add_user(
     admin: redis.Redis, user: str, password: str, model: str, *, without: str | None = None
 ) -> None:
-    """Create a user as the README says, for any model.
+    """Create a user as docs/redis.md says, for any model.
 
     Parameters
     ----------

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from app.config import ReplaySettings
-from app.monitor.batch_log import RunSummary
+from app.config.run import ReplaySettings
+from app.monitor.metrics import RunSummary
 from app.streaming.replay import replay
 
 N_FEATURES = 4

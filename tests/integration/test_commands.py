@@ -132,8 +132,8 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys, spa
 
 
 def test_a_redis_of_the_users_own_keeps_the_model_between_work_directories(tmp_path: Path):
-    from app.monitor.status import model_status
-    from app.registry.embedded import EmbeddedRedis
+    from app.redis_io.embedded import EmbeddedRedis
+    from app.report.status import model_status
 
     first_path = small_csv(tmp_path / "first.csv", 200, seed=1)
     second_path = small_csv(tmp_path / "second.csv", 200, seed=2)

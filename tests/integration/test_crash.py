@@ -84,7 +84,8 @@ def test_a_lost_race_learns_again_on_top_of_the_winner(stream, tmp_path, monkeyp
         if not raced:
             raced.append(base.version)
             rival = registry.acquire("rival")
-            state, metadata = registry.load(base)
+            stored = registry.read(base)
+            state, metadata = stored.state, stored.metadata
             theirs = registry.stage(base, rival, 0, state, metadata)
             original(registry, base, theirs, rival)
         original(registry, base, staged, lease)

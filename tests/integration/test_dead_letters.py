@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from app.monitor.progress import Listener
-from app.streaming import schema
+from app import contract
+from app.monitor.listener import Listener
 from app.streaming.replay import replay
 from tests.integration.streams import (
     FEATURES,
@@ -38,15 +38,15 @@ def bad_rows() -> dict[str, list[list]]:
     """Return rows by the reason that each must get."""
     at = "2026-01-01T00:00:30Z"
     return {
-        schema.NULL_ID: [["", at, 1, 2, 3, 4, 0]],
-        schema.DUPLICATE_ID: [["e0", at, 1, 2, 3, 4, 0], ["e7", at, 5, 5, 5, 5, 1]],
-        schema.NULL_TIME: [["b1", "", 1, 2, 3, 4, 0]],
-        schema.NULL_FEATURE: [["b2", at, 1, "", 3, 4, 0]],
-        schema.NAN_FEATURE: [["b3", at, 1, "nan", 3, 4, 0]],
-        schema.INFINITE_FEATURE: [["b4", at, "inf", 2, 3, 4, 0], ["b5", at, 1, 2, "-1e39", 4, 1]],
-        schema.WRONG_LENGTH: [["b6", at, 1, 2, 3], ["b7", at, 1, 2, 3, 4, 0, 9]],
-        schema.UNPARSABLE: [["b8", at, "one", 2, 3, 4, 0], ["b9", "yesterday", 1, 2, 3, 4, 0]],
-        schema.UNKNOWN_LABEL: [["b10", at, 1, 2, 3, 4, 7], ["b11", at, 1, 2, 3, 4, "up"]],
+        contract.NULL_ID: [["", at, 1, 2, 3, 4, 0]],
+        contract.DUPLICATE_ID: [["e0", at, 1, 2, 3, 4, 0], ["e7", at, 5, 5, 5, 5, 1]],
+        contract.NULL_TIME: [["b1", "", 1, 2, 3, 4, 0]],
+        contract.NULL_FEATURE: [["b2", at, 1, "", 3, 4, 0]],
+        contract.NAN_FEATURE: [["b3", at, 1, "nan", 3, 4, 0]],
+        contract.INFINITE_FEATURE: [["b4", at, "inf", 2, 3, 4, 0], ["b5", at, 1, 2, "-1e39", 4, 1]],
+        contract.WRONG_LENGTH: [["b6", at, 1, 2, 3], ["b7", at, 1, 2, 3, 4, 0, 9]],
+        contract.UNPARSABLE: [["b8", at, "one", 2, 3, 4, 0], ["b9", "yesterday", 1, 2, 3, 4, 0]],
+        contract.UNKNOWN_LABEL: [["b10", at, 1, 2, 3, 4, 7], ["b11", at, 1, 2, 3, 4, "up"]],
     }
 
 
@@ -84,7 +84,7 @@ def test_every_reason_is_given_to_the_rows_that_earn_it(mixed):
     _, _, dirty = mixed
     expected = {reason: len(rows) for reason, rows in bad_rows().items()}
     assert dirty.run.dead_letters_by_reason == expected
-    assert set(expected) == set(schema.REASONS) - {schema.DIVERGED}
+    assert set(expected) == set(contract.REASONS) - {contract.DIVERGED}
 
 
 def test_good_rows_fare_as_without_the_bad_ones(mixed):
@@ -104,7 +104,7 @@ def test_a_dead_letter_keeps_the_original_row_as_json(mixed):
     }  # fmt: skip
     assert json.loads(letters.loc["b2", "row"])["x1"] is None
     assert json.loads(letters.loc["e7", "row"])["x0"] == "5"
-    too_long = letters[letters["reason"] == schema.WRONG_LENGTH]["row"]
+    too_long = letters[letters["reason"] == contract.WRONG_LENGTH]["row"]
     lines = {json.loads(row)["_corrupt_line"] for row in too_long}
     at = "2026-01-01T00:00:30Z"
     assert lines == {f"b6,{at},1,2,3", f"b7,{at},1,2,3,4,0,9"}
@@ -112,7 +112,7 @@ def test_a_dead_letter_keeps_the_original_row_as_json(mixed):
 
 def test_a_file_of_bad_rows_alone_leaves_the_model_at_version_0(tmp_path: Path):
     bad = [["x", "", "", "", 1], ["nan", 1, 1, 1, 0]] * 5
-    path = write_csv(tmp_path / "bad.csv", bad + [["1", "1", "1", "1", ""]], (*FEATURES, "label"))
+    path = write_csv(tmp_path / "bad.csv", [*bad, ["1", "1", "1", "1", ""]], (*FEATURES, "label"))
     summary = small_replay(path, tmp_path / "w", classes=("0", "1"))
     assert (summary.version, summary.run.dead_letters, summary.run.rows_scored) == (0, 10, 1)
     assert summary.run.prequential_error is None
@@ -153,7 +153,7 @@ def test_a_batch_that_makes_the_model_diverge_is_not_learned_and_stops_nothing(t
     assert len(notes) == 1 and notes[0].startswith("batch 1: learning its 98 labelled rows gives")
 
     letters = read_dead_letters(tmp_path / "w").set_index("event_id")
-    diverged = letters[letters["reason"] == schema.DIVERGED]
+    diverged = letters[letters["reason"] == contract.DIVERGED]
     assert set(diverged.index) == {f"e{i}" for i in range(100, 200)} - {"e160", "e170"}
     assert float(json.loads(diverged.loc["e150", "row"])["x0"]) == 3e38
 

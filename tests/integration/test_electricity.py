@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from app.config import ReplaySettings
-from app.monitor.batch_log import RunSummary
+from app.config.run import ReplaySettings
+from app.monitor.metrics import RunSummary
 from app.streaming.replay import replay
 
 ELECTRICITY = Path(__file__).resolve().parents[3] / "shared" / "data" / "electricity.csv"

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from app.errors import RegistryUnavailableError, StorageError, StreamFailedError
-from app.monitor.progress import Listener
-from app.registry.feedback import FeedbackLog
-from app.registry.opening import FEEDBACK, chain_of, join_model
+from app.monitor.listener import Listener
+from app.registry.feedback_log import FeedbackLog
+from app.registry.open import join_model, version_log_of
 from app.registry.rebuild import Rebuilder, roll_back
 from app.streaming.loop import MicroBatchLoop, Step
 from app.streaming.replay import replay
@@ -188,13 +188,13 @@ def test_a_rollback_while_the_loop_runs_is_learned_on_top_of(stream, tmp_path):
         wait_until(lambda: list(run.workdir.glob("snapshots/v0000000002-*")), "version 2", 60)
         with join_model(run.workdir, None) as opened:
             registry = opened.registry
-            feedback = FeedbackLog(registry.directory / FEEDBACK)
-            rebuilder = Rebuilder(registry.chain, registry.snapshots, feedback)
+            feedback = FeedbackLog.of(registry.directory)
+            rebuilder = Rebuilder(registry.versions, registry.snapshots, feedback)
             rolled = roll_back(registry, rebuilder, 1)
         _, told = process.communicate()
     assert process.returncode == 0, told
 
-    records = list(chain_of(run.workdir).records())
+    records = list(version_log_of(run.workdir).records())
     assert [r.origin["kind"] for r in records].count("rollback") == 1
     assert records[rolled.version].state_sha256 == records[1].state_sha256
     batches = [r.origin["batch"] for r in records if r.origin["kind"] == "batch"]

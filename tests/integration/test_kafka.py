@@ -17,10 +17,12 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from pyspark.sql.streaming import StreamingQuery
 
+from app.config.connectors import SourceSpec
+from app.contract import NULL_FEATURE, UNPARSABLE, Contract
 from app.errors import StreamFailedError, UserError
-from app.source_spec import SourceSpec
-from app.streaming.kafka import check_topic, explain_failure, read_kafka, write_kafka
-from app.streaming.schema import NULL_FEATURE, UNPARSABLE, Contract, parse_and_validate
+from app.streaming.rows.validation import parse_and_validate
+from app.streaming.sinks.kafka import write_kafka
+from app.streaming.sources.kafka import check_topic, explain_failure, read_kafka
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("spark")
@@ -144,8 +146,8 @@ def test_a_query_that_failed_goes_on_at_its_checkpoint(spark, topic, tmp_path):
     resumed = Received(read(spark, spec, 10), tmp_path).run()
     assert numbers(resumed.rows) == [*range(20, 30)]
     # The batch that failed comes again as it was.
-    assert [len(rows) for _, rows in resumed.batches][0] == 5
-    assert [batch for batch, _ in resumed.batches][0] == 2
+    batch, rows = resumed.batches[0]
+    assert (batch, len(rows)) == (2, 5)
 
 
 def test_messages_without_a_value_or_without_sense_become_dead_letters(spark, topic, tmp_path):
@@ -300,7 +302,7 @@ def test_messages_lost_before_they_were_read_end_the_query(spark, topic, broker,
         Received(read(spark, spec), tmp_path).run()
     assert str(explain_failure(caught.value, spec)) == (
         f"{spec}: messages are gone that this query has not read: Could not read records in "
-        f"offset [5, 10) for topic partition {spec.place}-0. Allow for data loss to go on "
+        f"offset [5, 10) for topic partition {spec.place}-0; --no-fail-on-data-loss goes on "
         "without them"
     )
     tolerant = Received(read(spark, spec, fail_on_data_loss=False), tmp_path).run()

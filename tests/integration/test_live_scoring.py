@@ -32,7 +32,7 @@ def test_the_udf_is_evaluated_once_a_row_and_a_retried_task_changes_nothing(tmp_
     once.mkdir()
     twice.mkdir()
     with monkeypatch.context() as patched:
-        patched.setattr("app.streaming.scoring.score_udf", watched_score(once))
+        patched.setattr("app.streaming.spark.scorers.score_udf", watched_score(once))
         live_run(tmp_path / "a", *streams, max_rows_per_batch=100)
     assert events_scored(once) == n + 1
 

@@ -10,7 +10,7 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import functions as F
 
-from app.source_spec import parse_sink
+from app.config.connectors import parse_sink
 from app.streaming.loop import MicroBatchLoop, Step
 from tests.integration.live_streams import live_run, live_stream, write_json
 from tests.integration.streams import read_predictions

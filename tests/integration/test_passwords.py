@@ -15,25 +15,24 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
 import redis
 from pyspark.sql import SparkSession
 
-from app.__main__ import cli
-from app.console import run
+from app.cli.console import run
+from app.cli.main import cli
+from app.config.model import ModelConfig
 from app.errors import HedgestreamError, RegistryError
 from app.model import HBPClassifier
 from app.model.state import config_to_metadata
-from app.model_config import ModelConfig
-from app.registry.embedded import EmbeddedRedis
-from app.registry.head import HeadStore
+from app.redis_io.embedded import EmbeddedRedis
+from app.registry.redis_store import RedisVersionStore
 from app.registry.registry import ModelRegistry
+from app.scoring.live_model import InitialModel, LiveModel, ModelSource
 from tests.integration.redis_servers import Authority, add_user, tls_in_front_of, url_as
 from tests.integration.streams import small_csv, small_replay, small_settings
-from udfs.model_cache import LiveModel, ModelSource
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -229,7 +228,7 @@ def test_spark_is_told_no_password(failure, spark: SparkSession):
 
 def test_a_password_may_have_any_character_when_it_is_percent_encoded(server, urls):
     for url in urls:
-        with contextlib.closing(HeadStore(url, "default")) as heads:
+        with contextlib.closing(RedisVersionStore(url, "default")) as heads:
             assert heads.read() is None
 
 
@@ -283,7 +282,7 @@ class TestErrors:
     @pytest.mark.parametrize("url", UNUSABLE)
     def test_an_unusable_url_is_in_no_traceback(self, url):
         with pytest.raises(HedgestreamError) as caught:
-            HeadStore(url, "m")
+            RedisVersionStore(url, "m")
         assert SECRET not in "".join(traceback.format_exception(caught.value))
 
     @pytest.mark.parametrize(("url", "told"), REFUSED.values(), ids=REFUSED)
@@ -303,19 +302,19 @@ class TestErrors:
     def test_a_scorer_that_is_not_let_in_logs_no_password(self, server, urls, tmp_path, caplog):
         config = ModelConfig(n_features=2, n_classes=2, n_hidden_layers=1, n_hidden_units=2)
         state = HBPClassifier.from_config(config).get_state()
-        with contextlib.closing(HeadStore(urls[0], "default")) as heads:
+        with contextlib.closing(RedisVersionStore(urls[0], "default")) as heads:
             registry = ModelRegistry(heads, tmp_path)
             first = registry.create(state, config_to_metadata(config))
             source = ModelSource(
                 redis_url=url_as(server.url, "scorer", f"{PASSWORD}x"),
                 model="default",
-                run="run",
-                first=SimpleNamespace(value=(first, registry.read_bytes(first))),
-                floor=first,
+                min_version=first,
                 snapshots=str(tmp_path),
                 fail_on_outage=False,
             )
-        with caplog.at_level(logging.WARNING), contextlib.closing(LiveModel(source)) as live:
+            initial = InitialModel(first, registry.read(first).data)
+        scorer = contextlib.closing(LiveModel(source, initial))
+        with caplog.at_level(logging.WARNING), scorer as live:
             assert live.refresh(source)
         assert "refused: " in caplog.text
         assert SECRET not in caplog.text + repr(source)

@@ -17,7 +17,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming import StreamingQuery
 
-from app.streaming.redis_source import read_redis_stream
+from app.streaming.sources.redis import read_redis_stream
 from tests.redis_server import RedisServer
 from tests.waiting import wait_until
 

@@ -15,9 +15,9 @@ from app.model import HBPClassifier
 from app.model.scorer import PADDED_ROWS
 from app.model.state import config_from_metadata, state_from_bytes
 from app.model.xla_learner import XlaLearner
-from app.monitor.batch_log import BatchLog
-from app.registry.opening import chain_of
-from app.registry.record import HeadRecord
+from app.monitor.records import BatchLog
+from app.registry.open import version_log_of
+from app.registry.version import ModelVersion
 from tests.integration.streams import (
     SMALL,
     comparable,
@@ -69,7 +69,7 @@ def test_tasks_share_a_batch_and_change_nothing(stream, replayed, tmp_path, monk
     calls = tmp_path / "calls"
     calls.mkdir()
     monkeypatch.setattr("app.streaming.replay.scoring_tasks", lambda cores, rows: 3)
-    monkeypatch.setattr("app.streaming.scoring.score_udf", watched_score(calls))
+    monkeypatch.setattr("app.streaming.spark.scorers.score_udf", watched_score(calls))
     summary = small_replay(stream, tmp_path / "run", rows_per_batch=99)
     shares = sorted(int(path.read_text()) for path in calls.iterdir())
     # Five batches of 99 rows, and what is left.
@@ -207,10 +207,10 @@ def test_a_second_run_on_a_work_directory_in_use_is_refused(stream, tmp_path):
 
 def test_head_file_tells_the_version_and_the_applied_batches(replayed):
     workdir, summary = replayed
-    chain = chain_of(workdir)
+    chain = version_log_of(workdir)
     metadata = json.loads((workdir / "checkpoint" / "metadata").read_text())
     told = json.loads((workdir / "snapshots" / "HEAD.json").read_text())
-    assert HeadRecord.from_json(told) == chain.newest()
+    assert ModelVersion.from_json(told) == chain.newest()
     assert (told["version"], told["state_sha256"]) == (summary.version, summary.state_sha256)
     assert told["applied"] == {metadata["id"]: 5}
     assert chain.last_epoch(metadata["id"]) == 1

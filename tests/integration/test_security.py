@@ -8,21 +8,21 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from urllib.parse import urlencode, urlsplit
 
 import numpy as np
 import pytest
 import redis
 
+from app.config.model import ModelConfig
 from app.errors import RegistryError, RegistryUnavailableError
 from app.model import HBPClassifier
 from app.model.state import State, config_to_metadata
-from app.model_config import ModelConfig
-from app.registry.embedded import EmbeddedRedis
-from app.registry.head import HeadStore
-from app.registry.record import HeadRecord
+from app.redis_io.embedded import EmbeddedRedis
+from app.registry.redis_store import RedisVersionStore
 from app.registry.registry import ModelRegistry
+from app.registry.version import ModelVersion
+from app.scoring.live_model import InitialModel, LiveModel, ModelSource
 from tests.integration.redis_servers import (
     Authority,
     add_user,
@@ -31,7 +31,6 @@ from tests.integration.redis_servers import (
     url_as,
 )
 from tests.integration.streams import read_predictions, small_csv, small_replay
-from udfs.model_cache import LiveModel, ModelSource
 
 CONFIG = ModelConfig(n_features=2, n_classes=2, n_hidden_layers=1, n_hidden_units=2)
 METADATA = config_to_metadata(CONFIG)
@@ -67,28 +66,26 @@ def later_state(state: State) -> State:
 
 @contextlib.contextmanager
 def registry_at(url: str, model: str, directory: Path) -> Iterator[ModelRegistry]:
-    with contextlib.closing(HeadStore(url, model)) as heads:
+    with contextlib.closing(RedisVersionStore(url, model)) as heads:
         yield ModelRegistry(heads, directory)
 
 
-def publish(registry: ModelRegistry, base: HeadRecord, state: State) -> HeadRecord:
+def publish(registry: ModelRegistry, base: ModelVersion, state: State) -> ModelVersion:
     return registry.publish(base, {"kind": "rollback", "to": 0}, state, METADATA)
 
 
 @contextlib.contextmanager
-def scorer_at(url: str, registry: ModelRegistry, known: HeadRecord) -> Iterator[tuple]:
+def scorer_at(url: str, registry: ModelRegistry, known: ModelVersion) -> Iterator[tuple]:
     """Yield a worker's model that knows ``known``, and its source; an outage is an error."""
-    first = SimpleNamespace(value=(known, registry.read_bytes(known)))
+    initial = InitialModel(known, registry.read(known).data)
     source = ModelSource(
         redis_url=url,
-        model=registry.heads.model,
-        run="run",
-        first=first,
-        floor=known,
+        model=registry.model,
+        min_version=known,
         snapshots=str(registry.directory),
         fail_on_outage=True,
     )
-    with contextlib.closing(LiveModel(source)) as live:
+    with contextlib.closing(LiveModel(source, initial)) as live:
         yield live, source
 
 
@@ -125,7 +122,7 @@ class TestTls:
                 registry.snapshots.drop(second.snapshot)
                 assert not live.refresh(source)
                 assert live.version == second.version == 1
-            loaded, _ = registry.load(second)
+            loaded = registry.read(second).state
             np.testing.assert_array_equal(loaded["alpha"], later_state(first_state)["alpha"])
             assert registry.recover() == second
 
@@ -156,7 +153,7 @@ class TestTls:
         # A server that does not know TLS waits for more of what it takes for a command.
         timeout = 0.5 if port == "plain" else 10.0
         with (
-            contextlib.closing(HeadStore(url, "m", timeout)) as heads,
+            contextlib.closing(RedisVersionStore(url, "m", timeout)) as heads,
             pytest.raises(RegistryUnavailableError, match=told) as caught,
         ):
             heads.read()
@@ -190,15 +187,15 @@ def users(server, admin, model) -> Users:
 def learn(url: str, model: str, directory: Path, state: State) -> None:
     """Ask of Redis whatever a learner may ask."""
     with registry_at(url, model, directory) as registry:
-        registry.heads.read_store()
+        registry.store.read_snapshot_directory()
         first = registry.create(state, METADATA)
         lease = registry.acquire("q")
         registry.fence(lease)
         staged = registry.stage(first, lease, 0, later_state(state), METADATA)
         registry.commit(first, staged, lease)
-        registry.seal(staged)
+        registry.finalize(staged)
         assert registry.current(staged.record) == staged.record
-        registry.load(staged.record)
+        registry.read(staged.record)
 
 
 def follow(url: str, learner_url: str, model: str, directory: Path, state: State) -> None:
@@ -255,7 +252,7 @@ class TestDocumentedUsers:
         admin.delete(*contents(admin, users.model))
         with registry_at(users.learner, users.model, tmp_path) as registry:
             restored = registry.current()
-            assert registry.heads.read() == restored
+            assert registry.store.read() == restored
             assert (restored.version, len(contents(admin, users.model))) == (1, 2)
 
     @pytest.mark.parametrize("right", rights_that_matter("learner"))

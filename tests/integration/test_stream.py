@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 from app.errors import StreamFailedError, UserError
-from app.monitor.batch_log import BatchLog
-from app.registry.opening import chain_of
-from app.streaming.ledger import FeedbackLedger
-from app.streaming.live_rows import JOIN_CONF, STREAM_CONF
+from app.monitor.records import BatchLog
+from app.registry.open import version_log_of
+from app.streaming.feedback.ledger import FeedbackLedger
 from app.streaming.loop import MicroBatchLoop, Step
+from app.streaming.spark.conf import JOIN_CONF, STREAM_CONF
 from tests.integration.live_streams import (
     LiveStream,
     live_run,
@@ -86,7 +86,7 @@ def test_each_event_is_scored_once_and_the_error_is_that_of_what_was_served(rows
     learned = pd.concat(
         [
             pd.read_parquet(path)[["event_id", "label_index"]]
-            for path in chain_of(workdir).directory.glob("feedback/*/*.parquet")
+            for path in version_log_of(workdir).directory.glob("feedback/*/*.parquet")
         ]
     ).set_index("event_id")["label_index"]
     assert learned.index.is_unique
@@ -159,7 +159,7 @@ def test_a_session_is_left_as_it_was(spark, undisturbed):
 
 
 def test_a_run_after_the_last_row_changes_nothing(sources, undisturbed):
-    expected, workdir = undisturbed
+    _, workdir = undisturbed
     again = live_run(workdir, *sources, max_rows_per_batch=ROWS_PER_BATCH)
     assert (again.run.rows_in, again.run.labels.received) == (0, 0)
     assert_equal(again, workdir, undisturbed)
@@ -223,7 +223,7 @@ def test_the_model_of_a_replay_goes_on_live(sources, tmp_path):
     """Features, classes and settings are those of the model."""
     small_replay(small_csv(tmp_path / "rows.csv", 200), tmp_path / "w")
     summary = live_run(tmp_path / "w", *sources, features=None, classes=None, model_options={})
-    records = list(chain_of(tmp_path / "w").records())
+    records = list(version_log_of(tmp_path / "w").records())
     assert summary.version == records[-1].version > 2
     assert len(records[-1].applied) == 2
 
@@ -234,16 +234,16 @@ def test_labels_are_not_learned_again_under_another_checkpoint(sources, tmp_path
     with pytest.raises(UserError, match="--feedback: json:.* was fed to this model before"):
         live_run(tmp_path / "b", *sources, **shared)
     summary = live_run(tmp_path / "b", *sources, **shared, allow_relearn=True)
-    assert len(chain_of(tmp_path / "b").newest().applied) == 2
+    assert len(version_log_of(tmp_path / "b").newest().applied) == 2
     assert summary.run.rows_learned > 0
 
 
 def test_what_spark_keeps_is_bounded_when_no_label_ever_comes(tmp_path, monkeypatch):
     """Events wait for labels no longer than the label timeout and the lag allowed."""
-    from app.streaming import running
+    from app.streaming import query
 
     sizes = []
-    query_of_run = running._wait_for_end
+    query_of_run = query._wait_for_end
 
     def watched(query, *args):
         query_of_run(query, *args)
@@ -253,7 +253,7 @@ def test_what_spark_keeps_is_bounded_when_no_label_ever_comes(tmp_path, monkeypa
             for operator in progress["stateOperators"]
         )
 
-    monkeypatch.setattr(running, "_wait_for_end", watched)
+    monkeypatch.setattr(query, "_wait_for_end", watched)
     rows = live_stream(1000, seconds=6000.0)
     write_json(tmp_path / "events", rows.events[:-1])
     (tmp_path / "feedback").mkdir()

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from app.__main__ import cli
-from app.console import run
-from app.registry.embedded import EmbeddedRedis
+from app.cli.console import run
+from app.cli.main import cli
+from app.redis_io.embedded import EmbeddedRedis
 from app.registry.registry import Lease, ModelRegistry
 from tests.unit.command_lines import CSV
 from tests.unit.places import METADATA, Place, state_of

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import redis
 
-from app.registry.chain import VersionChain
-from app.registry.head import HeadStore
-from app.registry.record import HeadRecord
+from app.registry.redis_store import RedisVersionStore
 from app.registry.registry import Lease, ModelRegistry, Staged
+from app.registry.version import ModelVersion
+from app.registry.version_log import VersionLog
 
 METADATA = {"config": '{"beta": 0.99}', "classes": "no,yes"}
 
@@ -36,9 +36,9 @@ class Place:
 
     def open(self, directory: Path | None = None, model: str | None = None) -> ModelRegistry:
         """Return a registry as another process has it."""
-        heads = HeadStore(self.url, model or self.model)
-        self._open.callback(heads.close)
-        return ModelRegistry(heads, directory or self.directory)
+        store = RedisVersionStore(self.url, model or self.model)
+        self._open.callback(store.close)
+        return ModelRegistry(store, directory or self.directory)
 
     def close(self) -> None:
         self._open.close()
@@ -73,9 +73,9 @@ class Place:
         """Return the versions whose state Redis holds."""
         return {int(key.rpartition(":")[2]) for key in self.contents() if ":state:" in key}
 
-    def records(self) -> list[HeadRecord]:
-        """Return the records of the chain, as a process that has just been started reads them."""
-        return list(VersionChain(self.directory, self.model).records())
+    def records(self) -> list[ModelVersion]:
+        """Return the records of the version log, as a process that has just started reads them."""
+        return list(VersionLog(self.directory, self.model).records())
 
     def snapshots(self) -> list[str]:
         return sorted(path.name for path in self.directory.glob("*.safetensors"))
@@ -92,7 +92,7 @@ class Place:
 
 def stage(
     registry: ModelRegistry, lease: Lease, value: float | None = None
-) -> tuple[HeadRecord, Staged]:
+) -> tuple[ModelVersion, Staged]:
     """Stage the lease's next batch on the current version; return that version and the staged."""
     base = registry.current()
     batch = base.applied.get(lease.query, -1) + 1
@@ -107,10 +107,10 @@ def commit(registry: ModelRegistry, lease: Lease, value: float | None = None) ->
     return staged
 
 
-def publish(registry: ModelRegistry, lease: Lease, value: float | None = None) -> HeadRecord:
+def publish(registry: ModelRegistry, lease: Lease, value: float | None = None) -> ModelVersion:
     staged = commit(registry, lease, value)
-    registry.seal(staged)
-    registry.record_head(staged.record)
+    registry.finalize(staged)
+    registry.write_current(staged.record)
     return staged.record
 
 

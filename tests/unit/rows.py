@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 
-from app.streaming.schema import Contract, parse_and_validate
+from app.contract import Contract
+from app.streaming.rows.validation import parse_and_validate
 
 KEYED = Contract(
     columns=("id", "t", "x0", "x1", "y"),

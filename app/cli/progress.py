@@ -1,0 +1,78 @@
+"""What a run shows on a terminal while it runs."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from app.monitor.listener import Listener
+from app.monitor.records import BatchRecord
+
+
+class ConsoleListener(Listener):
+    """Shows a progress bar where ``console`` is a terminal, and warnings everywhere.
+
+    The bar has rows, rows per second, the version, and the running prequential
+    error. Use it as a context manager.
+
+    Parameters
+    ----------
+    console
+    what
+        Name of the command.
+    """
+
+    def __init__(self, console: Console, what: str = "replay") -> None:
+        self._console = console
+        self._rows = self._learned = self._errors = 0
+        self._progress = Progress(
+            BarColumn(bar_width=16),
+            TextColumn("{task.completed:,.0f} rows"),
+            TextColumn("{task.fields[rate]}"),
+            TextColumn("version {task.fields[version]}"),
+            TextColumn("error {task.fields[error]}"),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._progress.add_task(
+            what, total=None, rate="starting", version="-", error="-"
+        )
+
+    def started(self, rows: int | None) -> None:
+        self._progress.update(self._task, total=rows)
+
+    def committed(self, record: BatchRecord) -> None:
+        self._rows += record.rows_in
+        self._learned += record.rows_learned
+        self._errors += record.prequential_errors
+        error = f"{self._errors / self._learned:.4f}" if self._learned else "-"
+        speed = self._progress.tasks[0].speed
+        self._progress.update(
+            self._task,
+            completed=self._rows,
+            rate=f"{speed:,.0f} rows/s" if speed else "",
+            version=record.version,
+            error=error,
+        )
+
+    def warned(self, message: str) -> None:
+        self._progress.console.print(
+            f"note: {message}", markup=False, emoji=False, highlight=False, soft_wrap=True
+        )
+
+    def __enter__(self) -> ConsoleListener:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # Older versions of rich print an empty line when what was never shown is stopped.
+        if not self._progress.disable:
+            self._progress.stop()

@@ -1,0 +1,237 @@
+"""What defines a model: its architecture and how it learns."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from app.config.options import MODEL, Option
+from app.config.validation import (
+    is_real,
+    require,
+    require_choice,
+    require_int,
+)
+
+HEDGE_LOSSES = ("bounded", "minmax", "raw")
+LOSS_BOUND = 4.0
+"""Nats at which ``hedge_loss="bounded"`` cuts a head's cross-entropy."""
+HEADS = ("all", "last")
+INPUT_HEADS = ("recursive", "sgd", "none")
+ENGINES = ("numba", "xla")
+DTYPES = ("float32", "float64")
+HEAD_BOOST_ROWS = 2000
+"""Rows after which half of ``head_boost`` is left."""
+DEFAULT_VARIANT = "fast"
+VARIANTS: dict[str, dict[str, Any]] = {
+    DEFAULT_VARIANT: {
+        "learning_rate": 0.04,
+        "beta": 0.99,
+        "smoothing": 0.2,
+        "hedge_loss": "minmax",
+        "head_rate": 0.015625,
+        "head_boost": 3.0,
+        "scale_heads_by_alpha": False,
+        "input_head": "recursive",
+        "gradient_clip_norm": 3.0,
+    },
+    "paper": {
+        "learning_rate": 0.01,
+        "beta": 0.99,
+        "smoothing": 0.2,
+        "hedge_loss": "minmax",
+        "head_rate": 1.0,
+        "head_boost": 0.0,
+        "scale_heads_by_alpha": True,
+        "input_head": "none",
+        "gradient_clip_norm": 0.0,
+    },
+    "backprop": {
+        "learning_rate": 0.01,
+        "beta": 0.99,
+        "smoothing": 0.2,
+        "hedge_loss": "raw",
+        "head_rate": 1.0,
+        "head_boost": 0.0,
+        "scale_heads_by_alpha": False,
+        "input_head": "none",
+        "gradient_clip_norm": 10.0,
+        "heads": "last",
+    },
+}
+"""What each variant sets, where the user does not."""
+
+MAX_RECURSIVE_FEATURES = 500
+"""Beyond as many features, a row costs more in the recursive head's covariance than in the
+network; the input head then learns by gradient, unless the user chose otherwise."""
+
+_NUMBERS: dict[str, tuple[Callable[[float], bool], str]] = {
+    "learning_rate": (lambda value: value > 0, "a number above 0"),
+    "head_rate": (lambda value: value > 0, "a number above 0"),
+    "head_boost": (lambda value: value >= 0, "a number of at least 0"),
+    "beta": (lambda value: 0 < value < 1, "between 0 and 1"),
+    "smoothing": (lambda value: 0 <= value <= 1, "from 0 to 1"),
+    "gradient_clip_norm": (lambda value: value >= 0, "a number of at least 0"),
+}
+_CHOICES = {
+    "variant": tuple(VARIANTS),
+    "hedge_loss": HEDGE_LOSSES,
+    "heads": HEADS,
+    "input_head": INPUT_HEADS,
+    "engine": ENGINES,
+    "dtype": DTYPES,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """What a user may choose about a model, whatever it learns from.
+
+    Where a value is None, the variant's holds, see ``VARIANTS``.
+
+    Parameters
+    ----------
+    n_hidden_layers
+        Depth L, the number of hidden layers.
+    n_hidden_units
+        Width H of each hidden layer.
+    variant : {"fast", "paper", "backprop"}
+        What the options below are if not given: the default, tuned on unlike streams; Hedge
+        Backpropagation as published; or one head on the last layer, which is online
+        backpropagation of a fixed depth.
+    learning_rate
+        Step size eta of plain SGD.
+    beta
+        Hedge discount, in (0, 1).
+    smoothing
+        s in the floor s / L under each alpha, in [0, 1].
+    hedge_loss : {"bounded", "minmax", "raw"}
+        The loss given to the hedge: cross-entropies in nats, as they are (``raw``), cut at
+        4 (``bounded``), or rescaled to [0, 1] over the heads of one row (``minmax``).
+    head_rate
+        Step size of the heads, as a multiple of the learning rate.
+    head_boost
+        By how much that is raised at first: after n rows, it is multiplied by
+        ``1 + head_boost / (1 + n / 2000)``.
+    scale_heads_by_alpha
+        Whether a head's step is scaled by its alpha too, as published.
+    heads : {"all", "last"}
+        Whether each hidden layer has a head, or the last one only.
+    input_head : {"recursive", "sgd", "none"}
+        How a head on the input itself (head 0 of the paper) learns, if there is one: by
+        recursive logistic regression, or by gradient as the others.
+    standardize
+        Whether rows are standardised by running moments.
+    gradient_clip_norm
+        Largest Euclidean norm of one layer's gradient; 0 leaves it alone.
+    update_batch_size
+        Rows averaged into one update; the paper takes 1.
+    engine : {"numba", "xla"}
+        What the update is compiled with. Both compute the same to rounding; None takes
+        Numba for updates of one row and XLA for larger ones.
+    dtype : {"float32", "float64"}
+        The type of weights and arithmetic. Running moments are float64 always.
+    seed
+        Fixes the initial weights.
+
+    Raises
+    ------
+    InvalidParameterError
+        When a value is outside its range.
+    """
+
+    n_hidden_layers: Annotated[int, Option(MODEL)] = 20
+    n_hidden_units: Annotated[int, Option(MODEL)] = 100
+    variant: Annotated[str, Option(MODEL, choices=_CHOICES["variant"])] = DEFAULT_VARIANT
+    learning_rate: Annotated[float | None, Option(MODEL)] = None
+    beta: Annotated[float | None, Option(MODEL)] = None
+    smoothing: Annotated[float | None, Option(MODEL)] = None
+    hedge_loss: Annotated[str | None, Option(MODEL, choices=HEDGE_LOSSES)] = None
+    head_rate: Annotated[float | None, Option(MODEL)] = None
+    head_boost: float | None = None
+    scale_heads_by_alpha: bool | None = None
+    heads: str | None = None
+    input_head: Annotated[str | None, Option(MODEL, choices=INPUT_HEADS)] = None
+    standardize: bool = True
+    gradient_clip_norm: Annotated[float | None, Option(MODEL)] = None
+    update_batch_size: Annotated[int, Option(MODEL)] = 1
+    engine: str | None = None
+    dtype: str = "float32"
+    seed: Annotated[int, Option(MODEL)] = 0
+
+    def __post_init__(self) -> None:
+        for name in ("n_hidden_layers", "n_hidden_units", "update_batch_size"):
+            require_int(self, name, 1)
+        require_int(self, "seed", 0)
+        require(
+            isinstance(self.standardize, bool), "standardize", "True or False", self.standardize
+        )
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) is not None or name in ("variant", "dtype"):
+                require_choice(self, name, choices)
+        for name, (is_sound, expected) in _NUMBERS.items():
+            value = getattr(self, name)
+            if value is not None:
+                require(is_real(value) and is_sound(value), name, expected, value)
+        scaled = self.scale_heads_by_alpha
+        sound = scaled is None or isinstance(scaled, bool)
+        require(sound, "scale_heads_by_alpha", "True or False", scaled)
+        one_row = self.engine != "numba" or self.update_batch_size == 1
+        require(one_row, "engine", "xla, for an update_batch_size above 1", self.engine)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(ModelOptions):
+    """What defines a model: its architecture and how it learns.
+
+    Fixed when the model is created and stored with every state, so that a resumed run
+    learns exactly as the first one did. Options are those of :class:`ModelOptions`; what
+    was left to the variant is set to the variant's, so that the stored settings say all.
+
+    Parameters
+    ----------
+    n_features
+        Length D of a row.
+    n_classes
+        Number of classes C, at least 2.
+
+    Raises
+    ------
+    InvalidParameterError
+        When a value is outside its range.
+    """
+
+    n_features: int
+    n_classes: int
+
+    def __post_init__(self) -> None:
+        require_int(self, "n_features", 1)
+        require_int(self, "n_classes", 2)
+        super().__post_init__()
+        settings = {"heads": "all", "engine": "numba" if self.update_batch_size == 1 else "xla"}
+        settings |= VARIANTS[self.variant]
+        if settings["input_head"] == "recursive" and self.n_features > MAX_RECURSIVE_FEATURES:
+            settings["input_head"] = "sgd"
+        for name, value in settings.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+
+    @property
+    def head_layers(self) -> tuple[int, ...]:
+        """Hidden layers that have a head, from 0, in the order of their alphas."""
+        first = 0 if self.heads == "all" else self.n_hidden_layers - 1
+        return tuple(range(first, self.n_hidden_layers))
+
+    @property
+    def has_input_head(self) -> bool:
+        return self.input_head != "none"
+
+    @property
+    def n_heads(self) -> int:
+        """How many alphas there are; the input head's is the first."""
+        return len(self.head_layers) + self.has_input_head
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)

@@ -1,0 +1,18 @@
+"""The events that a run reports while it goes on."""
+
+from __future__ import annotations
+
+from app.monitor.records import BatchRecord
+
+
+class Listener:
+    """Receives what happens in a run. This one ignores it."""
+
+    def started(self, rows: int | None) -> None:
+        """The query is about to start; about ``rows`` rows are still to be read."""
+
+    def committed(self, record: BatchRecord) -> None:
+        """A batch is done."""
+
+    def warned(self, message: str) -> None:
+        """Something deserves the user's attention, and the run goes on."""

@@ -1,0 +1,185 @@
+"""A model that follows the published version, in whichever process it is asked.
+
+A Python worker of Spark and a replica that serves REST both hold one.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from app.errors import RegistryError, RegistryUnavailableError, StateError
+from app.registry.redis_store import READER_TIMEOUT_SECONDS, RedisVersionStore
+from app.registry.snapshots import SnapshotStore, StoredState, verified_state
+from app.registry.version import ModelVersion
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class InitialModel:
+    """The version that a model begins with.
+
+    Attributes
+    ----------
+    version
+    data
+        The version's state in safetensors.
+    """
+
+    version: ModelVersion
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model is found, and what is asked of it.
+
+    Attributes
+    ----------
+    redis_url
+        Names the scorers' user and its password, so it is shown nowhere.
+    model
+        The model's name in the registry.
+    min_version
+        The version that the learner holds. No row is scored with an older one.
+    snapshots
+        The directory that holds that version's state, for when Redis does not.
+    fail_on_outage
+        Whether to raise, rather than to go on, when Redis cannot be asked.
+    max_staleness
+        Seconds since Redis last answered during which rows do not count as stale yet.
+    """
+
+    redis_url: str = field(repr=False)
+    model: str
+    min_version: ModelVersion
+    snapshots: str
+    fail_on_outage: bool
+    max_staleness: float = 0.0
+
+
+class LiveModel:
+    """A model that follows the version published in Redis.
+
+    A new version is made ready before the one in use is let go of.
+
+    Parameters
+    ----------
+    source
+    initial
+        The version to begin with, which costs Redis nothing.
+    """
+
+    def __init__(self, source: ModelSource, initial: InitialModel) -> None:
+        from app.model.backend import use_one_thread
+
+        use_one_thread()
+
+        self._store = RedisVersionStore(source.redis_url, source.model, READER_TIMEOUT_SECONDS)
+        self._outage_logged = False
+        self._asked_at = -math.inf
+        self._load(initial.version, initial.data)
+
+    @property
+    def version(self) -> int:
+        """The version in use."""
+        return self._record.version
+
+    def refresh(self, source: ModelSource) -> bool:
+        """Load the current version if it is another than the one in use.
+
+        While Redis cannot be reached, has lost the model, or holds damaged bytes,
+        the version in use stays in use, but for one older than ``source.min_version``,
+        whose place is taken by that one's snapshot.
+
+        Returns
+        -------
+        bool
+            Whether Redis has not answered for longer than ``source.max_staleness``, so that
+            there may be a newer version.
+
+        Raises
+        ------
+        RegistryError, StateError
+            In an outage that lasts too long, when ``source.fail_on_outage``.
+        """
+        stale = False
+        try:
+            self._follow()
+            self._asked_at = time.monotonic()
+            self._outage_logged = False
+        except (RegistryError, StateError) as error:
+            stale = time.monotonic() - self._asked_at > source.max_staleness
+            if stale and source.fail_on_outage:
+                raise
+            if not self._outage_logged:
+                logger.warning("scoring goes on with version %d or later: %s", self.version, error)
+                self._outage_logged = True
+        if self._is_behind(source.min_version.version, source.min_version.commit):
+            self._load_snapshot(source)
+        return stale
+
+    def age_ms(self) -> int:
+        """Return how many milliseconds ago the version in use was published."""
+        return max(0, round((time.time() - self._published_at) * 1000))
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        """Return probabilities, shape (n, C), of rows of shape (n, D)."""
+        return self._scorer.predict_proba(self._tensors, X)
+
+    def close(self) -> None:
+        self._store.close()
+
+    def _follow(self) -> None:
+        """Load what Redis says is current.
+
+        Raises
+        ------
+        RegistryError, StateError
+            When Redis cannot be asked, or holds an older version than the one in use.
+        """
+        missing = None
+        while (current := self._store.read_current()) != (self.version, self._record.commit):
+            if current is None or not self._is_behind(*current):
+                there = "no version" if current is None else f"version {current[0]}"
+                raise RegistryUnavailableError(
+                    f"Redis holds {there} of model {self._store.model!r}: it has lost newer ones"
+                )
+            if current == missing:
+                raise RegistryUnavailableError(f"Redis has lost the state of version {current[0]}")
+            record = self._store.read()
+            data = self._store.read_state(record.version) if record else None
+            if record and data is not None and self._is_behind(record.version, record.commit):
+                self._load(record, data)
+            else:
+                # Dropped in between, when there is a newer one; else lost, or Redis went back.
+                missing = current
+
+    def _is_behind(self, version: int, commit: str) -> bool:
+        return version > self.version or (version == self.version and commit != self._record.commit)
+
+    def _load_snapshot(self, source: ModelSource) -> None:
+        version = source.min_version
+        snapshots = SnapshotStore(Path(source.snapshots))
+        self._take(version, snapshots.read(version.snapshot, version.state_sha256))
+
+    def _load(self, version: ModelVersion, data: bytes) -> None:
+        origin = f"version {version.version}"
+        self._take(version, verified_state(data, version.state_sha256, origin))
+
+    def _take(self, version: ModelVersion, stored: StoredState) -> None:
+        """Put a version in place of the one in use, once it is ready."""
+        from app.model.backend import tf
+        from app.model.scorer import scorer_of
+
+        scorer = scorer_of(stored.metadata["config"])
+        tensors = {name: tf.constant(array) for name, array in stored.state.items()}
+        self._scorer, self._tensors, self._record = scorer, tensors, version
+        self._published_at = datetime.fromisoformat(version.published_at).timestamp()

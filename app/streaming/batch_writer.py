@@ -1,0 +1,137 @@
+"""What a batch leaves for its readers, whichever kind of run it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+from pyspark.sql import DataFrame
+
+from app.contract import Contract
+from app.files.workdir import WorkDirectory
+from app.files.write_once import WriteOnceParquet
+from app.monitor.phases import PhaseTimer
+from app.monitor.records import LabelCounts
+from app.registry.version import ModelVersion
+from app.streaming.rows.labelled import LabelledRows
+from app.streaming.rows.predictions import Served, prediction_table, read_served
+
+PREDICTIONS_FILE = "predictions.parquet"
+_REJECTED_FILE = "rejected.parquet"
+_DIVERGED_FILE = "diverged.parquet"
+
+
+@dataclass(frozen=True)
+class BatchContext:
+    """One try of one batch.
+
+    Attributes
+    ----------
+    query, batch
+        What Spark calls them.
+    version
+        The version to score with, unless a later one is found.
+    timer
+        Counts the time by phase.
+    check_fence
+        Called before something is written; raises when a newer learner has taken over.
+    reached
+        Called with ``predictions`` and ``dead_letters`` when those are written.
+    on_labelled
+        Called with the labelled rows where they are known before any row is scored.
+    """
+
+    query: str
+    batch: int
+    version: ModelVersion
+    timer: PhaseTimer
+    check_fence: Callable[[], None]
+    reached: Callable[[str], None]
+    on_labelled: Callable[[LabelledRows], None]
+
+
+@dataclass(frozen=True)
+class ScoredBatch:
+    """What scoring a batch gave.
+
+    Attributes
+    ----------
+    rows
+        Rows predicted.
+    rows_stale
+        How many of those were predicted while Redis could not be asked for a newer version.
+    dead_letters
+        Rows by reason; of events, when labels come apart from them.
+    labelled
+        The rows to learn, in the order they are learned.
+    labels
+        What became of labels that come apart from their events.
+    """
+
+    rows: int
+    rows_stale: int
+    dead_letters: dict[str, int]
+    labelled: LabelledRows
+    labels: LabelCounts = field(default_factory=LabelCounts)
+
+
+class BatchWriter(Protocol):
+    """Scores a batch and writes what is to be read of it; used by the loop."""
+
+    files: BatchFiles
+
+    def take_over(self, query: str) -> None:
+        """Begin a query, or go on with it."""
+
+    def write(self, df: DataFrame, context: BatchContext) -> ScoredBatch:
+        """Score a batch and write it; what an earlier try has written or decided stays."""
+
+    def diverged_letters(self, df: DataFrame, batch: int, labelled: LabelledRows) -> pa.Table:
+        """Return the labelled rows of a batch as the dead letters they become when they
+        cannot be learned.
+        """
+
+    def close(self) -> None:
+        """Let go of what belongs to the query. Safe to call again."""
+
+
+class BatchFiles:
+    """The predictions and dead letters of one work directory, each file written once."""
+
+    def __init__(self, workdir: WorkDirectory, contract: Contract) -> None:
+        self._contract = contract
+        self._predictions = WriteOnceParquet(workdir.predictions)
+        self._dead_letters = WriteOnceParquet(workdir.dead_letters)
+
+    def has_predictions(self, query: str, batch: int) -> bool:
+        return self._predictions.has_file(query, batch, PREDICTIONS_FILE)
+
+    def write_predictions(self, scored: pa.Table, query: str, batch: int) -> None:
+        """Write what was predicted for the rows of :func:`prediction_table`, if there are any."""
+        if len(scored):
+            table = prediction_table(scored, self._contract, batch)
+            self._predictions.write_file(table, query, batch, PREDICTIONS_FILE)
+
+    def predictions(self, query: str, batch: int) -> Served:
+        """Read back what the readers of a batch's predictions were served."""
+        return read_served(self._predictions.path(query, batch), self._contract)
+
+    def write_rejected(self, letters: pa.Table, query: str, batch: int) -> None:
+        """Write the rows of a batch that cannot be used, if there are any."""
+        if len(letters):
+            self._dead_letters.write_file(letters, query, batch, _REJECTED_FILE)
+
+    def write_diverged(self, letters: pa.Table, query: str, batch: int) -> None:
+        """Write the rows of a batch that cannot be learned."""
+        self._dead_letters.write_file(letters, query, batch, _DIVERGED_FILE)
+
+    def has_diverged(self, query: str, batch: int) -> bool:
+        """Return whether an earlier try of a batch could not learn it."""
+        return self._dead_letters.has_file(query, batch, _DIVERGED_FILE)
+
+    def predictions_path(self, query: str, batch: int) -> Path:
+        """Return the directory of a batch's predictions."""
+        return self._predictions.path(query, batch)

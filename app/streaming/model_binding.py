@@ -1,0 +1,186 @@
+"""Binding a model to an input: which classes, which settings, and whether they fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from app.config.model import ModelConfig
+from app.config.options import option_name
+from app.config.run import RunSettings
+from app.contract import Contract, FixedContract
+from app.errors import UserError
+from app.model.state import config_from_metadata, config_to_metadata
+from app.registry.open import OpenModel
+from app.registry.version import ModelVersion
+from app.streaming.rows.layout import FeatureColumns, RowLayout
+
+if TYPE_CHECKING:
+    from app.model import HBPClassifier
+
+RARE_LABEL_SHARE = 0.001
+"""A label on a smaller share of the labelled rows, or on one row, is not taken for a class."""
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which columns of the input are neither features nor of no use."""
+
+    label: str | None = None
+    id: str | None = None
+    time: str | None = None
+
+
+@dataclass(frozen=True)
+class ModelInput:
+    """What a model is to learn from, as far as the input shows it."""
+
+    layout: RowLayout
+    features: FeatureColumns
+    roles: Roles
+
+    def contract(self, classes: tuple[str, ...]) -> Contract:
+        return Contract(
+            columns=self.layout.columns,
+            features=self.features.names,
+            n_features=self.features.n_features,
+            classes=classes,
+            label=self.roles.label,
+            id=self.roles.id,
+            time=self.roles.time,
+            is_array=self.features.is_array,
+        )
+
+
+@dataclass(frozen=True)
+class BoundModel:
+    """A model and the rows it takes.
+
+    Attributes
+    ----------
+    classifier
+        In the state of ``version``.
+    version
+        The version that was current when the model was opened or created.
+    contract
+    metadata
+        Goes with every state of the model.
+    """
+
+    classifier: HBPClassifier
+    version: ModelVersion
+    contract: Contract
+    metadata: Mapping[str, str]
+
+
+def bind_model(
+    settings: RunSettings,
+    opened: OpenModel,
+    rows: ModelInput,
+    classes_of_input: Callable[[], tuple[str, ...]],
+) -> BoundModel:
+    """Return the registry's model if it fits the input, or create one for the input.
+
+    Parameters
+    ----------
+    settings
+    opened
+    rows
+    classes_of_input
+        Gives the classes of a new model when the settings do not.
+
+    Raises
+    ------
+    UserError
+        When an option contradicts the model that is there.
+    """
+    from app.model import HBPClassifier
+
+    if opened.current is not None:
+        stored = opened.stored
+        config = config_from_metadata(stored.metadata)
+        fixed = FixedContract.from_metadata(stored.metadata)
+        _check_fit(settings, rows.features, config, fixed)
+        features = FeatureColumns(fixed.features, config.n_features, rows.features.is_array)
+        contract = ModelInput(rows.layout, features, rows.roles).contract(fixed.classes)
+        classifier = HBPClassifier.from_config(config)
+        classifier.set_state(stored.state)
+        return BoundModel(classifier, opened.current, contract, stored.metadata)
+
+    classes = settings.classes or classes_of_input()
+    contract = rows.contract(classes)
+    config = ModelConfig(
+        n_features=contract.n_features, n_classes=len(classes), **settings.model_options
+    )
+    classifier = HBPClassifier.from_config(config)
+    metadata = config_to_metadata(config) | contract.to_metadata()
+    version = opened.create(classifier.get_state(), metadata)
+    # Another learner's, if that one was first.
+    classifier.set_state(opened.stored.state)
+    return BoundModel(classifier, version, contract, metadata)
+
+
+def _check_fit(
+    settings: RunSettings, features: FeatureColumns, config: ModelConfig, fixed: FixedContract
+) -> None:
+    where = f"model {settings.model!r} of {settings.workdir}"
+    for name, value in settings.model_options.items():
+        had = getattr(config, name)
+        if value != had:
+            raise UserError(f"{option_name(name)} is {value}, but {where} was created with {had}")
+    if settings.classes not in (None, fixed.classes):
+        raise UserError(
+            f"--classes is {','.join(settings.classes)}, but {where} was created with "
+            f"{','.join(fixed.classes)}"
+        )
+    if features.names != fixed.features:
+        raise UserError(
+            f"--features: the input has {', '.join(features.names)}, but {where} was created "
+            f"with {', '.join(fixed.features)}"
+        )
+
+
+def choose_classes(
+    counts: Mapping[str, int], column: str, warn: Callable[[str], None]
+) -> tuple[str, ...]:
+    """Return the labels of an input that are common enough to be classes, in class order.
+
+    Parameters
+    ----------
+    counts
+        Labelled rows by label.
+    column
+        The label's column, for the message.
+    warn
+        Given a message about labels that were left out.
+
+    Raises
+    ------
+    UserError
+        When there are fewer than two.
+    """
+    total = sum(counts.values())
+    classes = [name for name, n in counts.items() if n > 1 and n >= RARE_LABEL_SHARE * total]
+    if len(classes) < 2:
+        raise UserError(
+            f"--label: column '{column}' holds {len(classes)} label on more than a row "
+            f"in a thousand ({', '.join(sorted(classes)) or 'none'}); at least 2 are needed"
+        )
+    classes.sort(key=_label_order)
+    left_out = sorted(counts.keys() - set(classes), key=_label_order)
+    if left_out:
+        warn(
+            f"classes are {', '.join(classes)}; rare labels are left out and become dead "
+            f"letters: {', '.join(left_out[:5])}{' …' if len(left_out) > 5 else ''} "
+            "(name the classes with --classes)"
+        )
+    return tuple(classes)
+
+
+def _label_order(label: str) -> tuple[int, float, str]:
+    """Order numbers by value and before text."""
+    try:
+        return 0, float(label), label
+    except ValueError:
+        return 1, 0.0, label

@@ -1,0 +1,224 @@
+"""How a run is put together, whichever kind it is: a replay of files or a live stream."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from pyspark.sql import DataFrame, SparkSession
+
+from app.config.run import RunSettings
+from app.files.workdir import WorkDirectory, open_workdir
+from app.monitor.listener import Listener
+from app.monitor.metrics import RunSummary, Tally, Totals
+from app.monitor.records import BatchLog, BatchRecord
+from app.redis_io.retry import OutageRetry
+from app.registry.open import OpenModel, open_model
+from app.registry.snapshots import Retention
+from app.registry.version import ModelVersion
+from app.streaming.batch_writer import BatchWriter
+from app.streaming.lineage import Input, Lineage
+from app.streaming.loop import MicroBatchLoop
+from app.streaming.model_binding import BoundModel, ModelInput, bind_model
+from app.streaming.query import StopRequest, query_of, run_query
+from app.streaming.spark.conf import configured
+from app.streaming.spark.runtime import task_slots
+from app.streaming.spark.scorers import (
+    Scorers,
+    check_executor_url,
+    import_model,
+    in_background,
+    ready_scorers,
+)
+from app.streaming.spark.session import spark_session
+
+
+class Job(Protocol):
+    """What one kind of run does in its own way. Its methods are called in this order.
+
+    Attributes
+    ----------
+    name
+        Shown by Spark.
+    packages
+        Maven coordinates that the JVM needs beyond pyspark.
+    is_short
+        Whether the run will end within minutes.
+    ends_by_itself
+        Whether the query ends when what is there at its start has been read.
+    conf
+        How Spark is to run the query.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def packages(self) -> Sequence[str]: ...
+
+    @property
+    def is_short(self) -> bool: ...
+
+    @property
+    def ends_by_itself(self) -> bool: ...
+
+    @property
+    def conf(self) -> Mapping[str, str]: ...
+
+    def checkpoint(self, workdir: WorkDirectory) -> Path:
+        """Return where Spark keeps the offsets of the query."""
+
+    def describe(
+        self, workdir: WorkDirectory, opened: OpenModel, query: str | None
+    ) -> tuple[ModelInput, Input]:
+        """Return what the model learns from, and what that is known again by.
+
+        Nothing is written yet. ``query`` is that of the checkpoint, None before its first
+        start.
+        """
+
+    def find_classes(self, listener: Listener) -> tuple[str, ...]:
+        """Return the classes of a new model when the settings do not name them."""
+
+    def begin(self, workdir: WorkDirectory, query: str | None) -> None:
+        """Write down what the query reads, once nothing speaks against it."""
+
+    def rows_to_read(self, totals: Totals) -> int | None:
+        """Return about how many rows are still to be read, None where there is no end of them."""
+
+    def scoring_tasks(self, slots: int) -> tuple[int, int]:
+        """Return how many tasks are to score a batch, and how many rows each has."""
+
+    def writer(self, workdir: WorkDirectory, bound: BoundModel, scorers: Scorers) -> BatchWriter:
+        """Return what scores a batch and writes what is to be read of it."""
+
+    def rows(
+        self, spark: SparkSession, workdir: WorkDirectory, opened: OpenModel, bound: BoundModel
+    ) -> DataFrame:
+        """Return the stream of validated rows."""
+
+    def explain(self, error: Exception) -> str | None:
+        """Return what made the query fail, where the job knows it better than Spark."""
+
+
+def run(
+    job: Job,
+    settings: RunSettings,
+    listener: Listener | None = None,
+    stop: StopRequest | None = None,
+) -> RunSummary:
+    """Do a job from where its work directory left off, and return what was done.
+
+    Parameters
+    ----------
+    job
+    settings
+    listener
+        Hears of what happens while it happens.
+    stop
+        When it is made, the batch in hand is finished and committed, and the run ends.
+
+    Raises
+    ------
+    UserError
+        When an option, a column or a source cannot be used.
+    HedgestreamError
+        When the run cannot go on.
+    """
+    started = time.perf_counter()
+    listener = listener or Listener()
+    check_executor_url(settings)
+    workdir = open_workdir(settings.workdir)
+    with contextlib.ExitStack() as stack:
+        opened = stack.enter_context(
+            open_model(
+                workdir.path,
+                settings.redis_url,
+                settings.model,
+                snapshots=settings.snapshots,
+                retention=Retention(settings.keep_snapshots, settings.keep_every),
+            )
+        )
+        registry = opened.registry
+
+        def import_model_meanwhile() -> None:
+            # Joined before an error can be printed: the import drops standard error meanwhile.
+            stack.callback(in_background(import_model).join)
+
+        spark = spark_session(
+            job.name,
+            packages=job.packages,
+            short_run=job.is_short,
+            on_launched=import_model_meanwhile,
+        )
+        checkpoint = job.checkpoint(workdir)
+        query = query_of(checkpoint)
+        rows, fed = job.describe(workdir, opened, query)
+        bound = bind_model(settings, opened, rows, lambda: job.find_classes(listener))
+        current = registry.current(opened.current)
+        lineage = Lineage(registry.directory / "inputs")
+        if not settings.allow_relearn:
+            lineage.refuse_learned(fed, query, current)
+        job.begin(workdir, query)
+        log = BatchLog(workdir.batches)
+        tally = Tally()
+        listener.started(job.rows_to_read(Totals.of(log.read())))
+
+        def on_batch(record: BatchRecord) -> None:
+            tally.add(record)
+            listener.committed(record)
+
+        tasks, rows_per_task = job.scoring_tasks(task_slots(spark))
+        n_features = bound.contract.n_features
+        scorers = stack.enter_context(
+            ready_scorers(spark, settings, opened, bound.version, n_features, rows_per_task, tasks)
+        )
+        writer = job.writer(workdir, bound, scorers)
+        stack.callback(writer.close)
+        in_background(bound.classifier.compile)
+        loop = MicroBatchLoop(
+            registry=registry,
+            writer=writer,
+            log=log,
+            metadata=bound.metadata,
+            classifier=bound.classifier,
+            base=bound.version,
+            retry=OutageRetry(settings.registry_patience, listener.warned),
+            on_query=lambda query: lineage.register(query, fed),
+            on_batch=on_batch,
+            warn=listener.warned,
+            before_scoring=scorers.warming.join,
+        )
+        stack.enter_context(configured(spark, job.conf))
+        stream = job.rows(spark, workdir, opened, bound)
+        run_query(
+            stream,
+            loop,
+            checkpoint,
+            available_now=job.ends_by_itself,
+            stop=stop,
+            explain=job.explain,
+        )
+        current = registry.current(current)
+    return _summary(tally, log, loop, current, started)
+
+
+def _summary(
+    tally: Tally, log: BatchLog, loop: MicroBatchLoop, current: ModelVersion, started: float
+) -> RunSummary:
+    """Return what a run did that was started at ``started``, by ``time.perf_counter``."""
+    totals = Totals.of(log.read())
+    ended = time.perf_counter()
+    tally.count({"start_up": (loop.began or ended) - started, "end": ended - (loop.ended or ended)})
+    first = loop.first_predicted
+    return RunSummary(
+        run=tally.totals(),
+        total=totals,
+        version=current.version,
+        state_sha256=current.state_sha256,
+        seconds=ended - started,
+        first_prediction_seconds=None if first is None else round(first - started, 3),
+    )

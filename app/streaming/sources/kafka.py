@@ -1,0 +1,171 @@
+"""Kafka topics: rows that stream in from one, predictions that are written to one.
+
+Spark's own connector does both. It is a package for the JVM, not for Python:
+:func:`kafka_package` names the one that fits.
+"""
+
+from __future__ import annotations
+
+import re
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+from pyspark.sql.pandas.types import to_arrow_schema
+
+from app.config.connectors import SourceSpec
+from app.errors import StreamFailedError, UserError
+from app.files.sequence import SEQUENCE_COLUMN, TEXT_COLUMN
+from app.streaming.sources.arrow_messages import MESSAGE_COLUMN, ROW_BITS, RowsOfMessages
+from app.streaming.spark.kafka_admin import BrokerError, describe_topic, has_connector
+from app.streaming.spark.packages import kafka_package
+
+_OFFSET_BITS = 40
+_MICROSECONDS = "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX"
+
+# What Spark says, over several lines, when offsets are missing or have gone back.
+_LOST = re.compile(r"Some data may have been lost.*?Reason: ([^\n]*?)\.?(?:\n|$)", re.DOTALL)
+_NO_TOPIC = "UnknownTopicOrPartitionException"
+_KAFKA_ERROR = re.compile(
+    r"org\.apache\.kafka\.[\w.$]*?(\w+Exception: .*?)(?: SQLSTATE.*)?(?:\n|$)"
+)
+
+
+def check_topic(spark: SparkSession, spec: SourceSpec, *, timeout_seconds: float = 30.0) -> None:
+    """Make sure that a broker answers and has the topic, before a query is started on it.
+
+    Spark itself would wait for minutes, and then name neither.
+
+    Parameters
+    ----------
+    spark
+    spec
+    timeout_seconds
+        How long a broker is waited for.
+
+    Raises
+    ------
+    UserError
+    """
+    _require_connector(spark)
+    try:
+        describe_topic(spark, spec.servers, spec.place, timeout_seconds)
+    except BrokerError as error:
+        if error.kind == _NO_TOPIC:
+            problem = f"the broker has no topic '{spec.place}'. Create it, or name another"
+        elif error.kind == "TimeoutException":
+            problem = (
+                f"no broker answered at {spec.servers} within {timeout_seconds:g} s. Start it, or "
+                "name another"
+            )
+        else:
+            problem = str(error)
+        raise UserError(f"{spec}: {problem}") from error
+
+
+def read_kafka(
+    spark: SparkSession,
+    spec: SourceSpec,
+    *,
+    max_rows_per_batch: int,
+    schema: T.StructType | None,
+    fail_on_data_loss: bool = True,
+) -> DataFrame:
+    """Return the rows of a topic as a stream, from its earliest message on.
+
+    Parameters
+    ----------
+    spark
+    spec
+        A topic, of kind ``kafka``. The value of a message is one JSON object, or with format
+        ``arrow`` an Arrow IPC stream of at most 1,024 rows.
+    max_rows_per_batch
+        Messages in a micro-batch, from all partitions together. Spark takes at least
+        one from each partition that has any, so it may be exceeded by as many as
+        there are partitions.
+    schema
+        Columns and types of the rows; needed for ``arrow`` alone.
+    fail_on_data_loss
+        Whether the query fails when messages are gone that it has not read yet.
+
+    Returns
+    -------
+    DataFrame
+        ``sequence`` (long: partition, offset and row in the message, in 13, 40 and
+        10 bits), and ``text`` (string, null for a message without a value) or the
+        columns of ``schema``, all null for a message that is no stream of such rows.
+
+    Raises
+    ------
+    UserError
+        When the session has no connector, or ``arrow`` no usable schema.
+    """
+    _require_connector(spark)
+    messages = (
+        spark.readStream.format("kafka")
+        .option("kafka.bootstrap.servers", spec.servers)
+        # What a producer took back is not learned from.
+        .option("kafka.isolation.level", "read_committed")
+        .option("subscribe", spec.place)
+        .option("startingOffsets", "earliest")
+        .option("maxOffsetsPerTrigger", max_rows_per_batch)
+        .option("failOnDataLoss", str(fail_on_data_loss).lower())
+        .load()
+    )
+    partition = F.shiftleft(F.col("partition").cast("long"), _OFFSET_BITS + ROW_BITS)
+    sequence = partition.bitwiseOR(F.shiftleft("offset", ROW_BITS)).alias(SEQUENCE_COLUMN)
+    if spec.format == "json":
+        text = F.make_valid_utf8(F.col("value").cast("string"))
+        return messages.select(sequence, text.alias(TEXT_COLUMN))
+    columns = _typed_columns(spec, schema)
+    return messages.select(sequence, F.col("value").alias(MESSAGE_COLUMN)).mapInArrow(
+        RowsOfMessages(to_arrow_schema(columns, timezone="UTC")),
+        T.StructType([T.StructField(SEQUENCE_COLUMN, T.LongType()), *columns]),
+    )
+
+
+def explain_failure(error: BaseException, spec: SourceSpec) -> StreamFailedError | None:
+    """Return what made a query on a topic fail, in one line, or None if it was not Kafka.
+
+    Parameters
+    ----------
+    error
+        As Spark raised it, Java's stack trace and all.
+    spec
+
+    Examples
+    --------
+    >>> spec = SourceSpec("kafka", "json", "t", "h:1")
+    >>> explain_failure(ValueError("what happened is not Kafka's fault"), spec)
+    """
+    text = str(error)
+    if lost := _LOST.search(text):
+        problem = (
+            f"messages are gone that this query has not read: {lost.group(1)}; "
+            "--no-fail-on-data-loss goes on without them"
+        )
+    elif _NO_TOPIC in text:
+        problem = f"the broker has no topic '{spec.place}' any more"
+    elif said := _KAFKA_ERROR.search(text):
+        problem = said.group(1)
+    else:
+        return None
+    return StreamFailedError(f"{spec}: {problem}")
+
+
+def _require_connector(spark: SparkSession) -> None:
+    """Refuse a session that somebody else started without the connector."""
+    if not has_connector(spark):
+        raise UserError(
+            "kafka://: this Spark session has no Kafka connector. Start it with "
+            f"--packages {kafka_package()}"
+        )
+
+
+def _typed_columns(spec: SourceSpec, schema: T.StructType | None) -> T.StructType:
+    """Return the columns of an Arrow message; each may be null, whatever the schema says."""
+    if schema is None or not schema.fields:
+        raise UserError(f"{spec}: format=arrow needs a schema of the rows")
+    if SEQUENCE_COLUMN in schema.names:
+        raise UserError(f"{spec}: a column may not be named '{SEQUENCE_COLUMN}'")
+    return T.StructType([T.StructField(field.name, field.dataType) for field in schema])

@@ -1,0 +1,172 @@
+"""Opening the two sources of a live stream."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyspark.errors import ParseException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import types as T
+
+from app.config.connectors import SourceSpec
+from app.errors import UserError
+from app.files.atomic import write_durably
+from app.streaming.rows.layout import TYPED, RowLayout
+from app.streaming.sources.directory import layout_of, read_directory
+from app.streaming.sources.kafka import check_topic, read_kafka
+from app.streaming.sources.redis import read_redis_stream
+
+
+@dataclass(frozen=True)
+class LiveSource:
+    """A source, and the columns of its rows."""
+
+    spec: SourceSpec
+    layout: RowLayout
+
+
+def describe_source(
+    spec: SourceSpec, option: str, ddl: str | None, needed: tuple[str, ...]
+) -> LiveSource:
+    """Return a source with the columns of its rows, which must have the ones needed.
+
+    Parameters
+    ----------
+    spec
+    option
+        Its name on the command line, without dashes.
+    ddl
+        Typed columns as SQL DDL.
+    needed
+
+    Raises
+    ------
+    UserError
+        When the columns are not known, or one is missing.
+    """
+    layout = _declared(spec, _schema(option, ddl)) if ddl else _found(spec, needed)
+    if layout is None:
+        raise UserError(
+            f"--{option}: {spec} does not say the columns of its rows; name them and their types "
+            f"with --{option}-schema, for example 'event_id string, event_time timestamp, x double'"
+        )
+    for name in needed:
+        if name not in layout.columns:
+            raise UserError(
+                f"--{option}: no column '{name}' in {spec}; there are: {', '.join(layout.columns)}"
+            )
+    return LiveSource(spec, layout)
+
+
+def remember_sources(path: Path, sources: dict[str, LiveSource]) -> None:
+    """Write down what the sources of a query are, for its next start."""
+    content = {
+        name: {
+            "source": str(source.spec),
+            "columns": source.layout.columns,
+            "schema": source.layout.schema and source.layout.schema.jsonValue(),
+        }
+        for name, source in sources.items()
+    }
+    write_durably(path, json.dumps(content, indent=1).encode())
+
+
+def remembered_source(path: Path, option: str, spec: SourceSpec) -> LiveSource | None:
+    """Return what a source was at the query's first start, None before that.
+
+    Its files may have been cleared away since.
+
+    Raises
+    ------
+    UserError
+        When the query reads another one: its offsets would mean nothing there.
+    """
+    if not path.exists():
+        return None
+    known = json.loads(path.read_bytes())[option]
+    if known["source"] != str(spec):
+        raise UserError(
+            f"--{option} is {spec}, but the checkpoint of this work directory reads "
+            f"{known['source']}; give another --workdir to another stream"
+        )
+    if known["schema"]:
+        return LiveSource(spec, RowLayout.typed(T.StructType.fromJson(known["schema"])))
+    return LiveSource(spec, RowLayout(spec.format, tuple(known["columns"])))
+
+
+def open_source(
+    spark: SparkSession,
+    source: LiveSource,
+    *,
+    manifest: Path,
+    redis_url: str,
+    max_rows_per_batch: int,
+    fail_on_data_loss: bool,
+) -> DataFrame:
+    """Return a streaming DataFrame of the source's raw rows.
+
+    Parameters
+    ----------
+    spark
+    source
+    manifest
+        Where a directory's or a table's files are listed in the order they are read.
+    redis_url
+        The Redis that Redis streams are read from.
+    max_rows_per_batch
+    fail_on_data_loss
+
+    Raises
+    ------
+    UserError
+        When the place is no such source, or no broker has the topic.
+    """
+    spec = source.spec
+    if spec.kind == "redis":
+        return read_redis_stream(
+            spark,
+            redis_url,
+            spec.place,
+            max_rows_per_batch=max_rows_per_batch,
+            fail_on_data_loss=fail_on_data_loss,
+        )
+    if spec.kind == "kafka":
+        check_topic(spark, spec)
+        return read_kafka(
+            spark,
+            spec,
+            max_rows_per_batch=max_rows_per_batch,
+            schema=source.layout.schema,
+            fail_on_data_loss=fail_on_data_loss,
+        )
+    return read_directory(
+        spark, spec, source.layout, manifest=manifest, max_rows_per_batch=max_rows_per_batch
+    )
+
+
+def _schema(option: str, ddl: str) -> T.StructType:
+    try:
+        schema = T.StructType.fromDDL(ddl)
+    except ParseException as error:
+        message = str(error).strip().splitlines()[0]
+        raise UserError(f"--{option}-schema: {ddl!r} is no list of columns: {message}") from error
+    # A lone type is a schema of that type to Spark.
+    if not isinstance(schema, T.StructType):
+        raise UserError(f"--{option}-schema: {ddl!r} is no list of columns")
+    return schema
+
+
+def _declared(spec: SourceSpec, schema: T.StructType) -> RowLayout:
+    if spec.format in (TYPED, "arrow"):
+        return RowLayout.typed(schema)
+    return RowLayout(spec.format, tuple(schema.names))
+
+
+def _found(spec: SourceSpec, needed: tuple[str, ...]) -> RowLayout | None:
+    """Return what the source itself says of its rows."""
+    if spec.format == "json":
+        # An object has its own names; those that are not needed are of no interest.
+        return RowLayout("json", needed)
+    return layout_of(spec) if spec.kind in ("directory", "delta") else None

@@ -1,0 +1,133 @@
+"""What a replay reads: which files, in which order, with which columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from app.config.run import ReplaySettings
+from app.errors import UserError
+from app.files.delta_log import open_table, snapshot_files
+from app.streaming.rows.layout import TYPED, FeatureColumns, RowLayout, spark_schema
+from app.streaming.sources.file_columns import (
+    csv_header,
+    json_columns,
+    parquet_schema,
+    sample_columns,
+)
+
+
+@dataclass(frozen=True)
+class ReplayInput:
+    """Files of one layout.
+
+    Attributes
+    ----------
+    files
+        Absolute paths, in order.
+    layout
+        The columns of each: a Delta table is Parquet files.
+    features
+        What the model is to see of a row.
+    """
+
+    files: tuple[str, ...]
+    layout: RowLayout
+    features: FeatureColumns
+
+
+def read_input(settings: ReplaySettings) -> ReplayInput:
+    """Find the input's files and columns, looking at their beginnings only.
+
+    Raises
+    ------
+    UserError
+        When an option names a file or a column that is not there or is of no use.
+    """
+    is_delta = settings.format == "delta"
+    files = _delta_files(settings.input) if is_delta else _files(settings.input)
+    layout = _layout(files, "parquet" if is_delta else settings.format)
+    columns = layout.columns
+    _check_named_columns(settings, columns)
+    rest = (settings.label, settings.id, settings.time)
+    names = settings.features or tuple(name for name in columns if name not in rest)
+    if not names:
+        raise UserError(f"--features: {settings.input} has no column left for the features")
+    features = FeatureColumns.of_sample(names, sample_columns(files, layout.row_format, columns))
+    layout.source_schema()
+    return ReplayInput(tuple(files), layout, features)
+
+
+def count_rows(files: Sequence[str], layout: RowLayout) -> int:
+    """Return about how many rows the files have: exact but for blank lines in text.
+
+    A file that was read by an earlier run may be gone since; it counts for nothing.
+    """
+    files = [path for path in files if Path(path).exists()]
+    if layout.row_format == TYPED:
+        return sum(pq.read_metadata(path).num_rows for path in files)
+    rows = 0
+    for path in files:
+        with open(path, "rb") as file:
+            rows += sum(1 for _ in file) - (layout.row_format == "csv")
+    return rows
+
+
+def _layout(files: list[str], file_format: str) -> RowLayout:
+    if file_format == "parquet":
+        return RowLayout.typed(spark_schema(parquet_schema(files)))
+    columns = _csv_columns(files) if file_format == "csv" else json_columns(files)
+    return RowLayout(file_format, columns)
+
+
+def _files(path: Path) -> list[str]:
+    if not path.exists():
+        raise UserError(f"--input: {path} does not exist")
+    if path.is_file():
+        return [str(path.resolve())]
+    found = sorted(
+        file
+        for file in path.rglob("*")
+        if file.is_file() and not any(p[0] in "._" for p in file.relative_to(path).parts)
+    )
+    if not found:
+        raise UserError(f"--input: directory {path} holds no files")
+    return [str(file.resolve()) for file in found]
+
+
+def _delta_files(path: Path) -> list[str]:
+    files = snapshot_files(open_table(path, "--input"), path)
+    if not files:
+        raise UserError(f"--input: Delta table {path} holds no rows")
+    return [str((path / name).resolve()) for name in files]
+
+
+def _csv_columns(files: list[str]) -> tuple[str, ...]:
+    headers = [csv_header(path) for path in files]
+    for path, header in zip(files, headers, strict=True):
+        if header != headers[0]:
+            raise UserError(
+                f"--input: {path} has columns {', '.join(header)}, but {files[0]} has "
+                f"{', '.join(headers[0])}"
+            )
+    return headers[0]
+
+
+def _check_named_columns(settings: ReplaySettings, columns: tuple[str, ...]) -> None:
+    named = [("label", settings.label), ("id", settings.id), ("time", settings.time)]
+    named += [("features", name) for name in settings.features or ()]
+    role_of: dict[str, str] = {}
+    for option, name in named:
+        if name is None:
+            continue
+        if name not in columns:
+            raise UserError(
+                f"--{option}: no column '{name}' in {settings.input}; "
+                f"there are: {', '.join(columns)}"
+            )
+        if option == "features" and role_of.get(name) == "label":
+            raise UserError(f"--features: column '{name}' is the label")
+        role_of[name] = option

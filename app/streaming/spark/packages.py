@@ -1,0 +1,79 @@
+"""Packages for the JVM beyond those that pyspark brings."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import filelock
+import pyspark
+
+from app.errors import UserError
+
+_LOCK_NAME = "hedgestream.lock"
+# Longer than a slow network takes for the ten megabytes of the Kafka connector.
+_LOCK_SECONDS = 600.0
+
+
+def kafka_package() -> str:
+    """Return the Maven coordinate of the Kafka connector for this Spark.
+
+    Examples
+    --------
+    >>> kafka_package()
+    'org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0'
+    """
+    # Of the minor's first release: Maven Central does not have the connector of every patch
+    # release that PyPI has of pyspark (4.2.1 is one it has not), and the connector's interface
+    # with Spark does not change within a minor.
+    major, minor = pyspark.__version__.split(".")[:2]
+    return f"org.apache.spark:spark-sql-kafka-0-10_2.13:{major}.{minor}.0"
+
+
+def ivy_directory() -> Path:
+    """Return where Spark's Ivy keeps the packages it has fetched.
+
+    It is Spark's own default, but below ``$HOME``, which Java does not look at.
+    """
+    return Path.home() / ".ivy2.5.2"
+
+
+@contextlib.contextmanager
+def resolve_lock(directory: Path, *, timeout_seconds: float = _LOCK_SECONDS) -> Iterator[None]:
+    """Let one process at a time fetch packages into a directory of Ivy's.
+
+    Ivy itself locks nothing: of two processes that download the same file, one
+    finds it empty or gone and gives up.
+
+    Parameters
+    ----------
+    directory
+        Created when it is missing.
+    timeout_seconds
+        How long to wait for another process, which needs minutes on a slow network.
+
+    Raises
+    ------
+    UserError
+        When the directory cannot be written to, or another process holds the lock for longer.
+    """
+    path = directory / _LOCK_NAME
+    lock = filelock.FileLock(path, timeout=timeout_seconds)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise UserError(
+            f"{path} has been held by another process for {timeout_seconds:g} s: it fetches "
+            "packages there. Wait for that process, or end it"
+        ) from error
+    except (OSError, NotImplementedError) as error:
+        raise UserError(
+            f"{directory} cannot keep what is fetched for Spark: {error}. Set HOME to a directory "
+            "that can be written to"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()

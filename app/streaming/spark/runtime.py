@@ -1,0 +1,35 @@
+"""What is asked of a running Spark beyond its public Python interface."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+from pyspark import Broadcast
+from pyspark.sql import DataFrame, SparkSession
+
+_QUERY_ID_PROPERTY = "sql.streaming.queryId"
+
+T = TypeVar("T")
+
+
+def hadoop_path(path: Path) -> str:
+    """Return a local path in Hadoop's notation, which is a URI without its escapes."""
+    return f"file://{path}"
+
+
+def task_slots(spark: SparkSession) -> int:
+    """Return how many tasks run at the same time."""
+    return spark.sparkContext.defaultParallelism
+
+
+def query_of_batch(df: DataFrame) -> str:
+    """Return the id of the streaming query that a micro-batch belongs to."""
+    query = df.sparkSession.sparkContext.getLocalProperty(_QUERY_ID_PROPERTY)
+    assert query is not None, "Spark sets the property for every micro-batch"
+    return query
+
+
+def broadcast(spark: SparkSession, value: T) -> Broadcast[T]:
+    """Send a value to every executor once."""
+    return spark.sparkContext.broadcast(value)

@@ -1,0 +1,248 @@
+"""Files are one numbered sequence of rows, whatever the cuts and whatever the bytes."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from app.errors import UserError
+from app.files import sequence as sequence_module
+from app.files.sequence import START, FileSequence
+
+CUTS = [1, 2, 3, 7, 1000]
+CONTENT = {
+    "csv": [
+        b"x,y\n1,0\r\n\n  \r\n2,1\n3,0",
+        b"x,y\n",
+        b"",
+        b"x,y\n4,1\n5,0\n\n6,1\n7,0\n8,1\n\n",
+    ],
+    "json": [
+        b'{"x":1}\n\n{"x":2}\r\n{"x":3}',
+        b"",
+        b'\n{"x":4}\n{"x":5}\n \n{"x":6}',
+        b'{"x":7}\n',
+    ],
+}
+PARQUET_ROWS = [[1, 2, 3, 4, 5, 6, 7, 8], [], [9], list(range(10, 25))]
+N_ROWS = {"csv": 8, "json": 7, "parquet": 24}
+
+
+@pytest.fixture(params=["csv", "json", "parquet"])
+def dataset(request, tmp_path):
+    """Return the files and the format: several files, one of them empty, some cut in groups."""
+    if request.param == "parquet":
+        return write_parquet(tmp_path, PARQUET_ROWS, row_group_size=5), "parquet"
+    return write_text(tmp_path, CONTENT[request.param]), request.param
+
+
+def write_text(directory: Path, contents: list[bytes]) -> list[str]:
+    paths = [directory / f"{i}.txt" for i in range(len(contents))]
+    for path, content in zip(paths, contents, strict=True):
+        path.write_bytes(content)
+    return [str(path) for path in paths]
+
+
+def write_parquet(directory: Path, files: list[list[int]], row_group_size: int) -> list[str]:
+    paths = [str(directory / f"{i}.parquet") for i in range(len(files))]
+    for path, rows in zip(paths, files, strict=True):
+        table = pa.table({"x": pa.array(rows, pa.int64()), "unread": pa.array(rows, pa.int64())})
+        pq.write_table(table, path, row_group_size=row_group_size)
+    return paths
+
+
+def fresh(files, file_format):
+    return FileSequence(files, file_format, ("x",))
+
+
+def cut(files, file_format, size):
+    """Yield (start, rows), each read by a sequence of its own from a position kept as JSON."""
+    position = START
+    for _ in range(100):
+        sequence = fresh(files, file_format)
+        table, end = sequence.read(json.loads(json.dumps(position)), size)
+        sequence.close()
+        if end["row"] == position["row"]:
+            return
+        yield position, table.to_pylist()
+        position = end
+    pytest.fail("the files have no end")
+
+
+def read_all(files, file_format, size=1000):
+    return [row for _, rows in cut(files, file_format, size) for row in rows]
+
+
+def texts(files, file_format):
+    return [row["text"] for row in read_all(files, file_format)]
+
+
+def test_rows_are_numbered_from_0_across_files(dataset):
+    numbers = [row["sequence"] for row in read_all(*dataset)]
+    assert numbers == list(range(N_ROWS[dataset[1]]))
+
+
+def test_rows_come_in_file_order(tmp_path):
+    assert texts(write_text(tmp_path, CONTENT["csv"]), "csv") == [
+        "1,0",
+        "2,1",
+        "3,0",
+        "4,1",
+        "5,0",
+        "6,1",
+        "7,0",
+        "8,1",
+    ]
+    rows = read_all(write_parquet(tmp_path, PARQUET_ROWS, row_group_size=5), "parquet")
+    assert [row["x"] for row in rows] == list(range(1, 25))
+
+
+@pytest.mark.parametrize("size", CUTS)
+def test_every_cut_gives_the_same_rows(dataset, size):
+    assert read_all(*dataset, size) == read_all(*dataset)
+
+
+@pytest.mark.parametrize("size", CUTS)
+def test_every_batch_but_the_last_is_full(dataset, size):
+    lengths = [len(rows) for _, rows in cut(*dataset, size)]
+    assert set(lengths[:-1]) <= {size}
+    assert sum(lengths) == N_ROWS[dataset[1]]
+
+
+@pytest.mark.parametrize("size", CUTS)
+def test_one_sequence_gives_earlier_positions_again_in_any_order(dataset, size):
+    batches = list(cut(*dataset, size))
+    sequence = fresh(*dataset)
+    for start, rows in [*batches, *reversed(batches), *islice(batches, 0, None, 2)]:
+        assert sequence.read(start, len(rows))[0].to_pylist() == rows
+
+
+def test_the_end_gives_no_rows_and_stays_the_end(dataset):
+    sequence = fresh(*dataset)
+    _, end = sequence.read(START, 1000)
+    table, again = sequence.read(end, 5)
+    assert (len(table), again) == (0, end)
+
+
+def test_a_file_added_later_is_read_on_from_the_old_end(dataset, tmp_path):
+    files, file_format = dataset
+    _, end = fresh(files[:-1], file_format).read(START, 1000)
+    table, _ = fresh(files, file_format).read(end, 1000)
+    assert table.to_pylist() == read_all(files, file_format)[end["row"] :]
+    assert len(table)
+
+
+def test_blank_lines_and_line_ends_are_no_rows(tmp_path):
+    files = write_text(tmp_path, [b"x\r\n\r\n1\r\n \t \r\n\n2\n"])
+    assert texts(files, "csv") == ["1", "2"]
+
+
+def test_the_last_line_needs_no_newline(tmp_path):
+    assert texts(write_text(tmp_path, [b"x\n1\n2"]), "csv") == ["1", "2"]
+
+
+def test_each_csv_gives_up_its_own_header_and_json_has_none(tmp_path):
+    files = write_text(tmp_path, [b"x\n1\n", b"x\n2\n"])
+    assert texts(files, "csv") == ["1", "2"]
+    assert texts(files, "json") == ["x", "1", "x", "2"]
+
+
+def test_bytes_that_are_no_utf8_are_replaced(tmp_path):
+    files = write_text(tmp_path, [b"x\na\xffb\n\xc3\xa9\n"])
+    assert texts(files, "csv") == ["a\ufffdb", "é"]
+
+
+@pytest.mark.parametrize("contents", [[b"x\n"], [b"x"], [b""], [b"x\n", b"x\n"]])
+def test_a_header_without_rows_gives_none(tmp_path, contents):
+    table, end = fresh(write_text(tmp_path, contents), "csv").read(START, 10)
+    assert len(table) == end["row"] == 0
+
+
+def test_an_empty_file_between_others_is_passed_over(tmp_path):
+    files = write_text(tmp_path, [b"x\n1\n", b"", b"x\n2\n"])
+    assert texts(files, "csv") == ["1", "2"]
+
+
+def test_a_line_above_the_limit_is_cut_into_rows_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(sequence_module, "MAX_LINE_BYTES", 4)
+    files = write_text(tmp_path, [b"x\nabcdefghij\n1\n"])
+    for size in CUTS:
+        texts_read = [row["text"] for row in read_all(files, "csv", size)]
+        assert texts_read == ["abcd", "efgh", "ij", "1"]
+
+
+def test_only_the_named_columns_of_parquet_are_read(tmp_path):
+    files = write_parquet(tmp_path, [[1, 2]], row_group_size=1)
+    assert read_all(files, "parquet") == [{"sequence": 0, "x": 1}, {"sequence": 1, "x": 2}]
+
+
+def test_a_position_inside_a_row_group_of_many_arrow_batches(tmp_path):
+    n = 150_000
+    files = write_parquet(tmp_path, [list(range(n))], row_group_size=n)
+    for row in (65_535, 65_536, 100_001, n - 1):
+        table, end = fresh(files, "parquet").read(START | {"unit": row, "row": row}, 3)
+        assert table["x"].to_pylist() == list(range(n))[row : row + 3]
+        assert end["unit"] == end["row"] == min(n, row + 3)
+
+
+def test_a_file_removed_before_its_turn_is_named(dataset):
+    files, file_format = dataset
+    sequence = fresh(files, file_format)
+    _, position = sequence.read(START, 1)
+    Path(files[-1]).unlink()
+    with pytest.raises(UserError, match="--input: .*" + Path(files[-1]).name):
+        sequence.read(position, 1000)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 8])
+def test_a_file_that_was_read_to_its_end_may_be_gone(dataset, size):
+    files, file_format = dataset
+    whole = read_all(files, file_format)
+    position, rows = START, []
+    while True:
+        table, end = fresh(files, file_format).read(position, size)
+        if end["row"] == position["row"]:
+            break
+        rows += table.to_pylist()
+        position = end
+        for file in files[: position["file"] + position["ended"]]:
+            Path(file).unlink(missing_ok=True)
+    assert rows == whole
+    assert not any(Path(file).exists() for file in files)
+
+
+def test_a_file_that_was_read_in_part_is_missed(dataset):
+    files, file_format = dataset
+    _, position = fresh(files, file_format).read(START, 2)
+    Path(files[0]).unlink()
+    with pytest.raises(UserError, match="--input: .*" + Path(files[0]).name):
+        fresh(files, file_format).read(position, 1)
+
+
+def test_rows_appended_to_a_file_are_read(tmp_path):
+    files = write_text(tmp_path, [b"x\n1\n2\n\n"])
+    _, position = fresh(files, "csv").read(START, 2)
+    assert position["ended"]
+    Path(files[0]).write_bytes(b"x\n1\n2\n\n3\n")
+    table, _ = fresh(files, "csv").read(position, 2)
+    assert table["text"].to_pylist() == ["3"]
+
+
+@pytest.mark.parametrize("content", [b"PAR1 no more", b""])
+def test_a_damaged_parquet_file_is_named(tmp_path, content):
+    files = write_parquet(tmp_path, [[1], [2]], row_group_size=1)
+    Path(files[1]).write_bytes(content)
+    with pytest.raises(UserError, match=r"--input: .*1\.parquet cannot be read"):
+        fresh(files, "parquet").read(START, 1000)
+
+
+def test_a_parquet_file_that_has_lost_a_column_is_named(tmp_path):
+    files = write_parquet(tmp_path, [[1], [2]], row_group_size=1)
+    pq.write_table(pa.table({"other": [2]}), files[1])
+    with pytest.raises(UserError, match=r"--input: .*1\.parquet cannot be read"):
+        fresh(files, "parquet").read(START, 1000)

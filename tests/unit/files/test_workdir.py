@@ -1,0 +1,50 @@
+"""A work directory is brought to the present format, and one of a newer release is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from app.errors import NewerFormatError, UserError
+from app.files.finders import NamedFinder
+from app.files.manifest import FileManifest
+from app.files.workdir import FORMAT, check_format, open_workdir
+
+
+def test_a_new_directory_is_of_the_present_format(tmp_path):
+    opened = open_workdir(tmp_path / "a" / "run")
+    assert check_format(opened.path) == FORMAT
+    assert opened.path == (tmp_path / "a" / "run").resolve()
+
+
+def test_the_files_that_format_1_listed_keep_their_places(tmp_path):
+    (tmp_path / "input.json").write_text(json.dumps(["/z.csv", "/a.csv"]))
+    opened = open_workdir(tmp_path)
+    manifest = FileManifest(opened.replay_files, NamedFinder(["/a.csv", "/b.csv"]))
+    manifest.look()
+    assert manifest.files == ["/z.csv", "/a.csv", "/b.csv"]
+    open_workdir(tmp_path)
+    again = FileManifest(opened.replay_files, NamedFinder([]))
+    assert again.files == ["/z.csv", "/a.csv", "/b.csv"]
+
+
+def test_a_newer_format_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "format.json").write_text('{"format": 3}')
+    (tmp_path / "input.json").write_text("[]")
+    with pytest.raises(NewerFormatError, match=r"--workdir: .* is of format 3.* formats 1 to 2"):
+        open_workdir(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["format.json", "input.json"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"format": "two"}', "7"])
+def test_a_format_that_cannot_be_read_is_named(tmp_path, content):
+    (tmp_path / "format.json").write_text(content)
+    with pytest.raises(UserError, match=r"--workdir: .*format.json cannot be read"):
+        open_workdir(tmp_path)
+
+
+def test_a_file_in_its_place_is_named(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(UserError, match="--workdir: .*run cannot be made"):
+        open_workdir(tmp_path / "run")
