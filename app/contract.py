@@ -29,21 +29,6 @@ CONFLICTING_FEEDBACK = "conflicting_feedback"
 ORPHAN_FEEDBACK = "orphan_feedback"
 LATE_FEEDBACK = "late_feedback"
 
-REASONS = (
-    NULL_ID,
-    DUPLICATE_ID,
-    NULL_TIME,
-    NULL_FEATURE,
-    NAN_FEATURE,
-    INFINITE_FEATURE,
-    WRONG_LENGTH,
-    UNPARSABLE,
-    UNKNOWN_LABEL,
-    DIVERGED,
-)
-"""Why a row of a replay became a dead letter. A row with several faults has the first found.
-A diverged row was scored, and could not be learned."""
-
 WHOLE_NUMBER = r"^(-?[0-9]+)\.0+"
 """Matches, when nothing follows, a label that a column of floating-point numbers has turned from
 ``1`` into ``1.0``; its first group is the label."""

@@ -61,6 +61,7 @@ def status(
 @click.option("--drift", default="", metavar="A,B,C", help="Rows at which to mark a drift.")
 def report(workdir: Path, output: Path, drift: str) -> None:
     """Draw a run: error over rows, and alpha by depth over rows."""
+    from app.files.workdir import WorkDirectory, check_format
     from app.monitor.records import BatchLog
     from app.report.figure import draw_report
 
@@ -68,7 +69,8 @@ def report(workdir: Path, output: Path, drift: str) -> None:
         points = [int(row) for row in drift.split(",") if row.strip()]
     except ValueError as error:
         raise UserError(f"--drift must be row numbers a,b,c, not '{drift}'") from error
-    draw_report(BatchLog(workdir / "batches").read(), output, points)
+    check_format(workdir)
+    draw_report(BatchLog(WorkDirectory(workdir).batches).read(), output, points)
     print(output)
 
 

@@ -24,7 +24,8 @@ def history(workdir: Path, model: str | None, last: int, as_json: bool) -> None:
     from app.report.history import history_lines, version_history
 
     versions = version_history(workdir, model, last)
-    print("\n".join(map(json.dumps, versions) if as_json else history_lines(versions)))
+    for line in map(json.dumps, versions) if as_json else history_lines(versions):
+        print(line)
 
 
 @click.command()
@@ -67,12 +68,12 @@ def rebuild(workdir: Path, to: int, output: Path | None, model: str | None, as_j
     from app.registry.rebuild import Rebuilder
     from app.registry.snapshots import SnapshotStore
 
-    chain = version_log_of(workdir, model)
+    versions = version_log_of(workdir, model)
     learned: list[int] = []
     rebuilder = Rebuilder(
-        chain,
-        SnapshotStore(chain.directory),
-        FeedbackLog.of(chain.directory),
+        versions,
+        SnapshotStore(versions.directory),
+        FeedbackLog.of(versions.directory),
         lambda record: learned.append(record.version),
     )
     state, metadata = rebuilder.rebuild(to)

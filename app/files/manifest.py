@@ -127,8 +127,20 @@ class FileManifest:
 
 def import_files(manifest: Path, files: list[str]) -> None:
     """Begin a manifest with files that an older release has listed. One that is there stays."""
-    if not manifest.exists():
+    if files and not manifest.exists():
         write_durably(manifest, _line({"files": files, "state": {}}))
+
+
+def listed_files(manifest: Path) -> list[str]:
+    """Return the files of a manifest in their order, none when there is no manifest."""
+    return FileManifest(manifest, _NoFinder()).files
+
+
+class _NoFinder:
+    """Finds nothing: for a manifest that is only read."""
+
+    def find(self, known: Collection[str], state: State) -> tuple[list[str], State]:
+        return [], state
 
 
 def _line(look: dict[str, Any]) -> bytes:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from app.errors import NewerFormatError, UserError
 from app.files.atomic import write_durably
-from app.files.manifest import import_files
+from app.files.manifest import import_files, listed_files
 
 FORMAT = 2
 """The format that this release writes. Directories of an older one are brought to it."""
@@ -98,11 +98,35 @@ def open_workdir(path: Path) -> WorkDirectory:
     workdir = WorkDirectory(path.resolve())
     found = check_format(workdir.path)
     if found != FORMAT:
-        files = workdir.path / _FORMAT_1_FILES
-        if files.exists():
-            import_files(workdir.replay_files, json.loads(files.read_bytes()))
+        import_files(workdir.replay_files, _files_of_format_1(workdir.path))
         write_durably(workdir.path / _FORMAT_FILE, json.dumps({"format": FORMAT}).encode())
+    _refuse_newer_files_of_format_1(workdir)
     return workdir
+
+
+def _files_of_format_1(path: Path) -> list[str]:
+    file = path / _FORMAT_1_FILES
+    try:
+        files = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise UserError(f"--workdir: {file} cannot be read: {error}. Restore it") from error
+    if not isinstance(files, list):
+        raise UserError(f"--workdir: {file} is no list of files. Restore it")
+    return files
+
+
+def _refuse_newer_files_of_format_1(workdir: WorkDirectory) -> None:
+    """Refuse a directory that an older release has read other files in since."""
+    before = _files_of_format_1(workdir.path)
+    listed = listed_files(workdir.replay_files)
+    if listed and listed[: len(before)] != before:
+        raise UserError(
+            f"--workdir: an older release has used {workdir.path} since this one did: the files "
+            f"in {_FORMAT_1_FILES} are not those in {workdir.replay_files.name}. Go on with that "
+            "release, or begin anew in another work directory"
+        )
 
 
 def check_format(path: Path) -> int | None:

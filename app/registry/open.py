@@ -46,23 +46,37 @@ class OpenModel:
         return self._recovered[0] if self._recovered else None
 
     @property
-    def stored(self) -> StoredState:
-        """The state of ``current``, read and checked when the model was opened or created.
+    def version(self) -> ModelVersion:
+        """The same of a model that exists.
 
         Raises
         ------
         ModelNotFoundError
             Before it is created.
         """
-        if not self._recovered:
-            raise ModelNotFoundError(f"model {self.registry.model!r} has not been created yet")
-        return self._recovered[1]
+        return self._existing()[0]
+
+    @property
+    def stored(self) -> StoredState:
+        """The state of ``version``, read and checked when the model was opened or created.
+
+        Raises
+        ------
+        ModelNotFoundError
+            Before it is created.
+        """
+        return self._existing()[1]
 
     def create(self, state: State, metadata: Mapping[str, str]) -> ModelVersion:
         """Publish version 0, or leave another learner's, and return what is then current."""
         version = self.registry.create(state, metadata)
         self._recovered = version, self.registry.read(version)
         return version
+
+    def _existing(self) -> tuple[ModelVersion, StoredState]:
+        if not self._recovered:
+            raise ModelNotFoundError(f"model {self.registry.model!r} has not been created yet")
+        return self._recovered
 
     def __repr__(self) -> str:
         return f"OpenModel(model={self.registry.model!r})"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.errors import RegistryError, RegistryUnavailableError, StateError
+from app.errors import NewerFormatError, RegistryError, RegistryUnavailableError, StateError
 from app.registry.redis_store import READER_TIMEOUT_SECONDS, RedisVersionStore
 from app.registry.snapshots import SnapshotStore, StoredState, verified_state
 from app.registry.version import ModelVersion
@@ -115,7 +115,7 @@ class LiveModel:
             self._follow()
             self._asked_at = time.monotonic()
             self._outage_logged = False
-        except (RegistryError, StateError) as error:
+        except (RegistryError, StateError, NewerFormatError) as error:
             stale = time.monotonic() - self._asked_at > source.max_staleness
             if stale and source.fail_on_outage:
                 raise

@@ -97,28 +97,38 @@ def bind_model(
     """
     from app.model import HBPClassifier
 
-    if opened.current is not None:
-        stored = opened.stored
-        config = config_from_metadata(stored.metadata)
-        fixed = FixedContract.from_metadata(stored.metadata)
-        _check_fit(settings, rows.features, config, fixed)
-        features = FeatureColumns(fixed.features, config.n_features, rows.features.is_array)
-        contract = ModelInput(rows.layout, features, rows.roles).contract(fixed.classes)
+    classifier = None
+    if opened.current is None:
+        classifier = _create(settings, opened, rows, classes_of_input)
+    stored = opened.stored
+    config = config_from_metadata(stored.metadata)
+    fixed = FixedContract.from_metadata(stored.metadata)
+    # Also of a model that was just created: another learner may have been first.
+    _check_fit(settings, rows.features, config, fixed)
+    features = FeatureColumns(fixed.features, config.n_features, rows.features.is_array)
+    contract = ModelInput(rows.layout, features, rows.roles).contract(fixed.classes)
+    if classifier is None or classifier.config != config:
         classifier = HBPClassifier.from_config(config)
-        classifier.set_state(stored.state)
-        return BoundModel(classifier, opened.current, contract, stored.metadata)
+    classifier.set_state(stored.state)
+    return BoundModel(classifier, opened.version, contract, stored.metadata)
 
-    classes = settings.classes or classes_of_input()
-    contract = rows.contract(classes)
+
+def _create(
+    settings: RunSettings,
+    opened: OpenModel,
+    rows: ModelInput,
+    classes_of_input: Callable[[], tuple[str, ...]],
+) -> HBPClassifier:
+    """Create the model, unless another learner has by now, and return what was to be it."""
+    from app.model import HBPClassifier
+
+    contract = rows.contract(settings.classes or classes_of_input())
     config = ModelConfig(
-        n_features=contract.n_features, n_classes=len(classes), **settings.model_options
+        n_features=contract.n_features, n_classes=len(contract.classes), **settings.model_options
     )
     classifier = HBPClassifier.from_config(config)
-    metadata = config_to_metadata(config) | contract.to_metadata()
-    version = opened.create(classifier.get_state(), metadata)
-    # Another learner's, if that one was first.
-    classifier.set_state(opened.stored.state)
-    return BoundModel(classifier, version, contract, metadata)
+    opened.create(classifier.get_state(), config_to_metadata(config) | contract.to_metadata())
+    return classifier
 
 
 def _check_fit(

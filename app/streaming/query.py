@@ -105,7 +105,7 @@ def run_query(
         writer = writer.trigger(availableNow=True)
     query = writer.start()
     try:
-        _wait_for_end(query, gate, stop)
+        _wait_for_end(query, gate, checkpoint, stop)
     except PySparkException as error:
         if gate.is_closed and loop.failure is None:
             return
@@ -114,19 +114,23 @@ def run_query(
         query.stop()
 
 
-def _wait_for_end(query: StreamingQuery, gate: _Gate, stop: StopRequest | None) -> None:
+def _wait_for_end(
+    query: StreamingQuery, gate: _Gate, checkpoint: Path, stop: StopRequest | None
+) -> None:
     """Wait until the query has ended, or may be ended between two batches."""
     while not _has_ended(query, _POLL_SECONDS):
         if stop is not None and stop.was_made:
             gate.close()
-            _wait_for_commit(query, gate.last)
+            _wait_for_commit(query, checkpoint, gate.last)
             return
 
 
-def _wait_for_commit(query: StreamingQuery, batch: int | None) -> None:
+def _wait_for_commit(query: StreamingQuery, checkpoint: Path, batch: int | None) -> None:
     """Wait until Spark has committed the batch that the loop has done."""
     deadline = time.monotonic() + _COMMIT_SECONDS
-    while batch is not None and not _has_committed(query, batch) and time.monotonic() < deadline:
+    # Not by the query's progress: an idle trigger reports the number of a batch yet to come.
+    commit = checkpoint / "commits" / str(batch)
+    while batch is not None and not commit.exists() and time.monotonic() < deadline:
         if _has_ended(query, _POLL_SECONDS / 10):
             return
 
@@ -134,12 +138,6 @@ def _wait_for_commit(query: StreamingQuery, batch: int | None) -> None:
 def _has_ended(query: StreamingQuery, seconds: float) -> bool:
     """Wait for the end of a query for so long, and return whether it came."""
     return bool(query.awaitTermination(seconds))  # type: ignore[arg-type]  # Takes fractions too.
-
-
-def _has_committed(query: StreamingQuery, batch: int) -> bool:
-    # Spark reports on a batch once it has committed it.
-    progress = query.lastProgress
-    return progress is not None and progress.batchId >= batch
 
 
 def _failure(

@@ -14,6 +14,7 @@ from app.files.manifest import FileManifest
 from app.files.workdir import WorkDirectory
 from app.monitor.listener import Listener
 from app.monitor.metrics import RunSummary, Totals
+from app.monitor.records import BatchLog
 from app.registry.open import OpenModel
 from app.streaming.batch_writer import BatchWriter
 from app.streaming.lineage import FileInput, Input
@@ -60,9 +61,14 @@ class _ReplayJob:
 
     def __init__(self, settings: ReplaySettings) -> None:
         self._settings = settings
-        self._input = read_input(settings)
-        self._files = self._input.files
+        self._files: tuple[str, ...] = ()
         self._tasks = self._rows_per_task = 1
+
+    def inspect(self) -> None:
+        self._input = read_input(self._settings)
+
+    def check(self, opened: OpenModel) -> None:
+        """Nothing: a replay finds in its input what a new model needs."""
 
     def checkpoint(self, workdir: WorkDirectory) -> Path:
         return workdir.replay_checkpoint
@@ -72,7 +78,11 @@ class _ReplayJob:
     ) -> tuple[ModelInput, Input]:
         roles = Roles(self._settings.label, self._settings.id, self._settings.time)
         layout = self._input.layout
-        fed = FileInput(self._input.files, layout.row_format == "csv")
+        self._files = self._input.files
+        if query is not None:
+            known = self._manifest(workdir).files
+            self._files = (*known, *(path for path in self._files if path not in set(known)))
+        fed = FileInput(self._files, layout.row_format == "csv")
         return ModelInput(layout, self._input.features, roles), fed
 
     def find_classes(self, listener: Listener) -> tuple[str, ...]:
@@ -84,13 +94,15 @@ class _ReplayJob:
         if query is None:
             # Without the checkpoint there is no offset that counts the files remembered.
             workdir.replay_files.unlink(missing_ok=True)
-        table = self._settings.input if self._settings.format == "delta" else None
-        manifest = FileManifest(workdir.replay_files, NamedFinder(self._input.files, table))
-        manifest.look()
+        manifest = self._manifest(workdir)
+        # Once more when another run has listed files meanwhile.
+        while manifest.look():
+            pass
         self._files = tuple(manifest.files)
 
-    def rows_to_read(self, totals: Totals) -> int | None:
-        return max(0, count_rows(self._files, self._input.layout) - totals.rows_in)
+    def rows_to_read(self, log: BatchLog) -> int | None:
+        rows = count_rows(self._files, self._input.layout)
+        return max(0, rows - Totals.of(log.read()).rows_in)
 
     def scoring_tasks(self, slots: int) -> tuple[int, int]:
         rows = self._settings.rows_per_batch
@@ -113,6 +125,10 @@ class _ReplayJob:
             tasks=self._tasks,
         )
         return parse_and_validate(rows, bound.contract, self._input.layout.row_format)
+
+    def _manifest(self, workdir: WorkDirectory) -> FileManifest:
+        table = self._settings.input if self._settings.format == "delta" else None
+        return FileManifest(workdir.replay_files, NamedFinder(self._input.files, table))
 
     def explain(self, error: Exception) -> str | None:
         return None

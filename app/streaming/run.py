@@ -25,6 +25,7 @@ from app.streaming.loop import MicroBatchLoop
 from app.streaming.model_binding import BoundModel, ModelInput, bind_model
 from app.streaming.query import StopRequest, query_of, run_query
 from app.streaming.spark.conf import configured
+from app.streaming.spark.failures import quiet_gateway
 from app.streaming.spark.runtime import task_slots
 from app.streaming.spark.scorers import (
     Scorers,
@@ -68,6 +69,24 @@ class Job(Protocol):
     @property
     def conf(self) -> Mapping[str, str]: ...
 
+    def inspect(self) -> None:
+        """Look at the input, before anything is made.
+
+        Raises
+        ------
+        UserError
+            When it cannot be used.
+        """
+
+    def check(self, opened: OpenModel) -> None:
+        """Compare the settings with the model, before Spark is started.
+
+        Raises
+        ------
+        UserError
+            When they are not enough for it.
+        """
+
     def checkpoint(self, workdir: WorkDirectory) -> Path:
         """Return where Spark keeps the offsets of the query."""
 
@@ -86,7 +105,7 @@ class Job(Protocol):
     def begin(self, workdir: WorkDirectory, query: str | None) -> None:
         """Write down what the query reads, once nothing speaks against it."""
 
-    def rows_to_read(self, totals: Totals) -> int | None:
+    def rows_to_read(self, log: BatchLog) -> int | None:
         """Return about how many rows are still to be read, None where there is no end of them."""
 
     def scoring_tasks(self, slots: int) -> tuple[int, int]:
@@ -131,6 +150,7 @@ def run(
     started = time.perf_counter()
     listener = listener or Listener()
     check_executor_url(settings)
+    job.inspect()
     workdir = open_workdir(settings.workdir)
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(
@@ -143,6 +163,8 @@ def run(
             )
         )
         registry = opened.registry
+        job.check(opened)
+        stack.enter_context(quiet_gateway())
 
         def import_model_meanwhile() -> None:
             # Joined before an error can be printed: the import drops standard error meanwhile.
@@ -165,7 +187,7 @@ def run(
         job.begin(workdir, query)
         log = BatchLog(workdir.batches)
         tally = Tally()
-        listener.started(job.rows_to_read(Totals.of(log.read())))
+        listener.started(job.rows_to_read(log))
 
         def on_batch(record: BatchRecord) -> None:
             tally.add(record)

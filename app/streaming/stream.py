@@ -15,7 +15,8 @@ from app.files.atomic import write_durably
 from app.files.workdir import WorkDirectory
 from app.model.state import config_from_metadata
 from app.monitor.listener import Listener
-from app.monitor.metrics import RunSummary, Totals
+from app.monitor.metrics import RunSummary
+from app.monitor.records import BatchLog
 from app.registry.open import OpenModel
 from app.streaming.batch_writer import BatchWriter
 from app.streaming.feedback.join_window import JoinWindow
@@ -70,14 +71,19 @@ class _StreamJob:
         kinds = {settings.events.kind, settings.feedback.kind, *(s.kind for s in settings.sinks)}
         return [kafka_package()] if "kafka" in kinds else []
 
+    def inspect(self) -> None:
+        """Nothing: what the sources hold is looked at once Spark runs."""
+
+    def check(self, opened: OpenModel) -> None:
+        self._features(opened)
+
     def checkpoint(self, workdir: WorkDirectory) -> Path:
         return workdir.live_checkpoint
 
     def describe(
         self, workdir: WorkDirectory, opened: OpenModel, query: str | None
     ) -> tuple[ModelInput, Input]:
-        settings = self._settings
-        features = self._features(opened)
+        settings, features = self._settings, self._features(opened)
         if query is not None:
             self._refuse_other_state_store(workdir)
         needed = {
@@ -104,7 +110,7 @@ class _StreamJob:
         write_durably(_state_store_file(workdir), self._settings.state_store.encode())
         remember_sources(_sources_file(workdir), self._sources)
 
-    def rows_to_read(self, totals: Totals) -> int | None:
+    def rows_to_read(self, log: BatchLog) -> int | None:
         return None
 
     def scoring_tasks(self, slots: int) -> tuple[int, int]:
@@ -143,11 +149,10 @@ class _StreamJob:
 
     def explain(self, error: Exception) -> str | None:
         """Return a failure of Kafka's in its own words, without Java's around them."""
-        for spec in (self._settings.events, self._settings.feedback):
-            explained = explain_failure(error, spec) if spec.kind == "kafka" else None
-            if explained is not None:
-                return str(explained)
-        return None
+        sources = (self._settings.events, self._settings.feedback)
+        topics = [spec for spec in sources if spec.kind == "kafka"]
+        explained = explain_failure(error, *topics) if topics else None
+        return None if explained is None else str(explained)
 
     def _features(self, opened: OpenModel) -> FeatureColumns:
         """Return the feature columns that the user named, or else the model's."""

@@ -19,7 +19,7 @@ import numpy as np
 import redis
 
 from app.config.model import ModelConfig
-from app.errors import RegistryUnavailableError, VersionConflictError
+from app.errors import RegistryError, RegistryUnavailableError, VersionConflictError
 from app.model.state import State
 from app.monitor.records import BatchLog
 from app.registry.feedback_log import FeedbackLog
@@ -223,18 +223,32 @@ class Learner(Process):
         self._epoch = 0
         self._commits_too_late = False
         self._watch()
+        classifier, base = self._begin()
         self._loop = MicroBatchLoop(
             registry=self.registry,
             writer=_Writer(),
             log=self.log,
             metadata={},
-            classifier=_RowNumbers(),
-            base=_UNKNOWN,
+            classifier=classifier,
+            base=base,
             retry=self._patiently,
             on_query=lambda query: None,
             on_batch=lambda record: None,
             warn=lambda message: None,
         )
+
+    def _begin(self) -> tuple[_RowNumbers, ModelVersion]:
+        """Return a model in the state of the newest version on disk, as a run begins with one."""
+        classifier = _RowNumbers()
+        newest = self.registry.versions.newest()
+        try:
+            stored = newest and self.registry.snapshots.read(newest.snapshot, newest.state_sha256)
+        except RegistryError:
+            stored = None
+        if newest is None or stored is None:
+            return classifier, _UNKNOWN
+        classifier.set_state(stored.state)
+        return classifier, newest
 
     def begin_batch(self) -> None:
         self.begin(lambda: self._loop(_batch_of(self.query), self.batch))
@@ -323,7 +337,7 @@ def first_state() -> State:
     return {"rows": np.array([], "int64")}
 
 
-# A learner has no version in hand when it starts: each takes over the current one.
+# In place of a version whose snapshot is gone: the learner takes over the current one.
 _UNKNOWN = ModelVersion(-1, "", "", "", "")
 
 

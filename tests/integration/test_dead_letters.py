@@ -21,6 +21,7 @@ from tests.integration.streams import (
     small_settings,
     write_csv,
 )
+from tests.unit.rows import REASONS
 
 HEADER = ("id", "at", *FEATURES, "label")
 GOOD = 240
@@ -84,7 +85,7 @@ def test_every_reason_is_given_to_the_rows_that_earn_it(mixed):
     _, _, dirty = mixed
     expected = {reason: len(rows) for reason, rows in bad_rows().items()}
     assert dirty.run.dead_letters_by_reason == expected
-    assert set(expected) == set(contract.REASONS) - {contract.DIVERGED}
+    assert set(expected) == REASONS - {contract.DIVERGED}
 
 
 def test_good_rows_fare_as_without_the_bad_ones(mixed):

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 from itertools import count
 
 import pytest
 from pyspark.sql import SparkSession
 
 from app.config.connectors import SourceSpec
-from app.errors import StorageError, StreamFailedError
+from app.errors import StaleLearnerError, StorageError, StreamFailedError
+from app.monitor.listener import Listener
+from app.monitor.records import BatchRecord
+from app.streaming.query import StopRequest
 from app.streaming.replay import replay
-from tests.integration.live_streams import LiveStream, live_run, live_stream, write_json
-from tests.integration.streams import small_settings
+from app.streaming.stream import stream
+from tests.integration.live_streams import (
+    LiveStream,
+    live_run,
+    live_settings,
+    live_stream,
+    write_json,
+)
+from tests.integration.streams import small_csv, small_settings
+from tests.waiting import wait_until
 
 _numbers = count()
 
@@ -57,27 +69,18 @@ def test_messages_lost_in_kafka_are_named_with_what_goes_on_without_them(
     assert summary.total.rows_scored == len(rows.events) - 20
 
 
-def test_a_topic_that_was_deleted_is_named(spark, broker, topic, rows, tmp_path):
-    sources = str(topic), f"json:{tmp_path}/feedback"
+def test_a_topic_that_was_deleted_is_named_and_not_the_other(spark, broker, topic, rows, tmp_path):
+    labels = SourceSpec("kafka", "json", f"{topic.place}-labels", broker.servers)
+    broker.create_topic(labels.place)
     send(spark, topic, rows.events)
-    feedback = SourceSpec("kafka", "json", f"{topic.place}-feedback", broker.servers)
-    broker.create_topic(feedback.place)
-    # Gone once the stream has begun: what is looked at before it begins is another matter.
-    from app.streaming import stream as stream_module
-
-    opened = stream_module.open_source
-
-    def open_and_delete(*args, **options):
-        rows = opened(*args, **options)
-        if args[1].spec == topic:
-            broker.delete_topic(topic.place)
-        return rows
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(stream_module, "open_source", open_and_delete)
-        with pytest.raises(StreamFailedError, match=f"{topic.place}.* any more") as caught:
-            live_run(tmp_path / "w", *sources)
-    assert "\n" not in str(caught.value)
+    send(spark, labels, rows.feedback[:50])
+    live_run(tmp_path / "w", str(topic), str(labels))
+    send(spark, labels, rows.feedback[50:])
+    broker.delete_records(labels.place, partition=0, before=60)
+    with pytest.raises(StreamFailedError) as caught:
+        live_run(tmp_path / "w", str(topic), str(labels))
+    assert f"{labels}: messages are gone" in str(caught.value)
+    assert f"{topic}:" not in str(caught.value)
 
 
 def test_a_full_disk_under_the_ids_of_a_replay_is_named(tmp_path, monkeypatch):
@@ -102,3 +105,46 @@ def test_a_full_disk_under_the_ids_of_a_replay_is_named(tmp_path, monkeypatch):
             replay(settings)
     summary = replay(settings)
     assert summary.total.rows_learned == 60
+
+
+def test_a_checkpoint_that_moved_on_is_a_newer_learner(tmp_path):
+    """Spark itself finds out, where it commits a batch that another query has committed."""
+    path = small_csv(tmp_path / "in.csv", 300)
+    settings = small_settings(path, tmp_path / "w", rows_per_batch=100)
+
+    class Rival(Listener):
+        def committed(self, record: BatchRecord) -> None:
+            commits = tmp_path / "w" / "checkpoint" / "commits"
+            commits.mkdir(exist_ok=True)
+            (commits / str(record.batch)).write_text('v1\n{"nextBatchWatermarkMs":0}')
+
+    with pytest.raises(StaleLearnerError, match="a newer learner runs on it"):
+        replay(settings, Rival())
+
+
+def test_a_stop_after_an_idle_time_waits_for_the_commit_of_the_batch_in_hand(tmp_path):
+    """What Spark reports of an idle trigger has the number of the batch that is yet to come."""
+    rows = live_stream(60)
+    (tmp_path / "events").mkdir()
+    (tmp_path / "feedback").mkdir()
+    stop = StopRequest()
+    commits = tmp_path / "w" / "live" / "checkpoint" / "commits"
+
+    class StopInBatch(Listener):
+        def started(self, rows_to_read: int | None) -> None:
+            threading.Thread(target=self.add_rows, daemon=True).start()
+
+        def add_rows(self) -> None:
+            session = SparkSession.builder.getOrCreate()
+            wait_until(lambda: any(q.lastProgress for q in session.streams.active), "idle", 120)
+            write_json(tmp_path / "events", rows.events)
+
+        def committed(self, record: BatchRecord) -> None:
+            stop()
+
+    settings = live_settings(
+        tmp_path / "w", f"json:{tmp_path}/events", f"json:{tmp_path}/feedback", available_now=False
+    )
+    summary = stream(settings, StopInBatch(), stop)
+    assert summary.run.batches == 1
+    assert [path.name for path in commits.iterdir() if path.name.isdigit()] == ["0"]

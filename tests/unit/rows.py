@@ -5,7 +5,19 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 
-from app.contract import Contract
+from app.contract import (
+    DIVERGED,
+    DUPLICATE_ID,
+    INFINITE_FEATURE,
+    NAN_FEATURE,
+    NULL_FEATURE,
+    NULL_ID,
+    NULL_TIME,
+    UNKNOWN_LABEL,
+    UNPARSABLE,
+    WRONG_LENGTH,
+    Contract,
+)
 from app.streaming.rows.validation import parse_and_validate
 
 KEYED = Contract(
@@ -29,6 +41,20 @@ ONE_FEATURE = Contract(
     id="id",
     time="t",
 )
+REASONS = {
+    NULL_ID,
+    DUPLICATE_ID,
+    NULL_TIME,
+    NULL_FEATURE,
+    NAN_FEATURE,
+    INFINITE_FEATURE,
+    WRONG_LENGTH,
+    UNPARSABLE,
+    UNKNOWN_LABEL,
+    DIVERGED,
+}
+"""Why a row of a replay may be a dead letter."""
+
 NEW_YEAR = datetime(2024, 1, 1, tzinfo=UTC)
 GOOD = {"id": "a", "t": 1, "x0": 1.5, "x1": 2, "y": 0}
 NAN, INFINITY = float("nan"), float("inf")

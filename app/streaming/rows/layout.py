@@ -50,8 +50,13 @@ class RowLayout:
         """Return the layout of typed columns."""
         return cls(TYPED, tuple(schema.names), schema)
 
-    def source_schema(self) -> T.StructType:
+    def source_schema(self, source: str = "--input") -> T.StructType:
         """Return what a source yields: the row's number, then its text or its typed columns.
+
+        Parameters
+        ----------
+        source
+            How a message names where the rows come from.
 
         Raises
         ------
@@ -61,7 +66,7 @@ class RowLayout:
         fields = [T.StructField(TEXT_COLUMN, T.StringType())]
         if self.schema is not None:
             fields = [self.schema[name] for name in self.columns]
-        return numbered(fields)
+        return numbered(fields, source)
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,7 @@ class FeatureColumns:
         return cls(names, lengths.most_common(1)[0][0], True)
 
 
-def numbered(fields: Iterable[T.StructField]) -> T.StructType:
+def numbered(fields: Iterable[T.StructField], source: str) -> T.StructType:
     """Return the schema of rows that carry their number in front.
 
     Raises
@@ -121,7 +126,7 @@ def numbered(fields: Iterable[T.StructField]) -> T.StructType:
     """
     fields = list(fields)
     if SEQUENCE_COLUMN in (field.name for field in fields):
-        raise UserError(f"--input: a column may not be named '{SEQUENCE_COLUMN}'")
+        raise UserError(f"{source}: a column may not be named '{SEQUENCE_COLUMN}'")
     return T.StructType([T.StructField(SEQUENCE_COLUMN, T.LongType()), *fields])
 
 

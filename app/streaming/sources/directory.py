@@ -75,7 +75,7 @@ def read_directory(
     """
     check_place(spec)
     # What a file has not is null.
-    rows = layout.source_schema().toNullable()
+    rows = layout.source_schema(str(spec)).toNullable()
     spark.dataSource.register(DirectorySource)
     return (
         spark.readStream.format(DirectorySource.name())

@@ -124,14 +124,15 @@ def read_kafka(
     )
 
 
-def explain_failure(error: BaseException, spec: SourceSpec) -> StreamFailedError | None:
-    """Return what made a query on a topic fail, in one line, or None if it was not Kafka.
+def explain_failure(error: BaseException, *topics: SourceSpec) -> StreamFailedError | None:
+    """Return what made a query on topics fail, in one line, or None if it was not Kafka.
 
     Parameters
     ----------
     error
         As Spark raised it, Java's stack trace and all.
-    spec
+    *topics
+        Those that the query reads. Where Kafka does not say which one it is, all are named.
 
     Examples
     --------
@@ -139,18 +140,21 @@ def explain_failure(error: BaseException, spec: SourceSpec) -> StreamFailedError
     >>> explain_failure(ValueError("what happened is not Kafka's fault"), spec)
     """
     text = str(error)
+    partitions = {topic: rf"(?<![\w.-]){re.escape(topic.place)}-\d+(?![\w.-])" for topic in topics}
+    named = [topic for topic, pattern in partitions.items() if re.search(pattern, text)] or topics
     if lost := _LOST.search(text):
         problem = (
             f"messages are gone that this query has not read: {lost.group(1)}; "
             "--no-fail-on-data-loss goes on without them"
         )
     elif _NO_TOPIC in text:
-        problem = f"the broker has no topic '{spec.place}' any more"
+        names = " or ".join(f"'{topic.place}'" for topic in named)
+        problem = f"the broker has no topic {names} any more"
     elif said := _KAFKA_ERROR.search(text):
         problem = said.group(1)
     else:
         return None
-    return StreamFailedError(f"{spec}: {problem}")
+    return StreamFailedError(f"{' or '.join(map(str, named))}: {problem}")
 
 
 def _require_connector(spark: SparkSession) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,9 +36,40 @@ def kafka_package() -> str:
 def ivy_directory() -> Path:
     """Return where Spark's Ivy keeps the packages it has fetched.
 
-    It is Spark's own default, but below ``$HOME``, which Java does not look at.
+    It is what ``spark-defaults.conf`` says, or else Spark's own default, but below ``$HOME``,
+    which Java does not look at.
+
+    Raises
+    ------
+    UserError
+        When there is no home directory.
     """
-    return Path.home() / ".ivy2.5.2"
+    configured = _default_of("spark.jars.ivy")
+    if configured is not None:
+        return Path(configured)
+    try:
+        return Path.home() / ".ivy2.5.2"
+    except RuntimeError as error:
+        raise UserError(
+            f"packages cannot be fetched for Spark: {error}. Set HOME to a directory that can be "
+            "written to, or spark.jars.ivy in spark-defaults.conf"
+        ) from error
+
+
+def _default_of(key: str) -> str | None:
+    """Return what ``spark-defaults.conf`` sets, which a launched JVM would read by itself."""
+    directory = os.environ.get("SPARK_CONF_DIR")
+    if directory is None and "SPARK_HOME" in os.environ:
+        directory = os.path.join(os.environ["SPARK_HOME"], "conf")
+    if directory is None:
+        return None
+    try:
+        lines = Path(directory, "spark-defaults.conf").read_text().splitlines()
+    except OSError:
+        return None
+    # The properties files of Java: the name ends at white space, '=' or ':'.
+    found = [re.fullmatch(rf"\s*{re.escape(key)}\s*[=:\s]\s*(\S+)\s*", line) for line in lines]
+    return next((match.group(1) for match in reversed(found) if match), None)
 
 
 @contextlib.contextmanager
@@ -68,7 +101,11 @@ def resolve_lock(directory: Path, *, timeout_seconds: float = _LOCK_SECONDS) -> 
             f"{path} has been held by another process for {timeout_seconds:g} s: it fetches "
             "packages there. Wait for that process, or end it"
         ) from error
-    except (OSError, NotImplementedError) as error:
+    except NotImplementedError:
+        # A filesystem without locks: one job at a time is fine there, as it always was.
+        yield
+        return
+    except OSError as error:
         raise UserError(
             f"{directory} cannot keep what is fetched for Spark: {error}. Set HOME to a directory "
             "that can be written to"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -111,8 +110,6 @@ def spark_session(
         session = SparkSession(SparkContext(conf=conf, gateway=gateway))
         if packages:
             _take_jars_off_path()
-    # It logs, with a traceback, each exception that foreachBatch then raises here anyway.
-    logging.getLogger("py4j").setLevel(logging.CRITICAL)
     for key, value in _REQUIRED.items():
         session.conf.set(key, value)
     return session

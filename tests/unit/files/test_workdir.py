@@ -48,3 +48,20 @@ def test_a_file_in_its_place_is_named(tmp_path):
     (tmp_path / "run").write_text("")
     with pytest.raises(UserError, match="--workdir: .*run cannot be made"):
         open_workdir(tmp_path / "run")
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"a": 1}'])
+def test_a_list_of_format_1_that_cannot_be_read_is_named(tmp_path, content):
+    (tmp_path / "input.json").write_text(content)
+    with pytest.raises(UserError, match=r"--workdir: .*input.json .*Restore it"):
+        open_workdir(tmp_path)
+
+
+def test_files_that_an_older_release_has_read_since_are_not_passed_over(tmp_path):
+    (tmp_path / "input.json").write_text(json.dumps(["/z.csv"]))
+    opened = open_workdir(tmp_path)
+    FileManifest(opened.replay_files, NamedFinder(["/y.csv"])).look()
+    open_workdir(tmp_path)
+    (tmp_path / "input.json").write_text(json.dumps(["/z.csv", "/x.csv"]))
+    with pytest.raises(UserError, match="an older release has used"):
+        open_workdir(tmp_path)

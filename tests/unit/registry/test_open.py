@@ -38,13 +38,6 @@ def is_reachable(url: str) -> bool:
         return False
 
 
-@pytest.fixture
-def workdir(tmp_path) -> Path:
-    workdir = tmp_path / "work"
-    workdir.mkdir()
-    return workdir
-
-
 @pytest.mark.redis
 class TestOwnServer:
     def test_model_outlives_the_server(self, workdir):

@@ -9,9 +9,7 @@ from app.model.state import State, state_sha256
 from app.registry import registry as registry_module
 from app.registry import snapshots as snapshots_module
 from app.registry.open import OpenModel, open_model
-from tests.unit.registry.test_open import METADATA, model, publish, state_of, workdir
-
-__all__ = ["model", "workdir"]
+from tests.unit.registry.models import METADATA, publish, state_of
 
 pytestmark = pytest.mark.redis
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
+import json
 import random
 from collections.abc import Iterator
 from datetime import datetime
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 
 from app.config.model import ModelConfig
-from app.errors import HedgestreamError, RegistryUnavailableError
+from app.errors import HedgestreamError, NewerFormatError, RegistryUnavailableError
 from app.model.classifier import HBPClassifier
 from app.model.scorer import Scorer
 from app.model.state import config_to_metadata
@@ -125,6 +127,22 @@ def test_altered_head_is_never_believed(published, live):
 
     published.restore()
     assert not live.refresh(published.source())
+
+
+def test_a_record_of_a_newer_format_is_not_followed(published, live):
+    newest = published.records[NEWEST].to_json() | {"format": 3}
+    del newest["checksum"]
+    newest["checksum"] = hashlib.sha256(json.dumps(newest, sort_keys=True).encode()).hexdigest()
+    fields = {
+        name: value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+        for name, value in newest.items()
+    }
+    published.place.redis.hset(published.place.key("head"), mapping=fields)
+
+    assert live.refresh(published.source())
+    published.assert_serves(live, 0)
+    with pytest.raises(NewerFormatError):
+        live.refresh(published.source(fail_on_outage=True))
 
 
 def test_state_of_another_version_is_never_loaded(published, live):
