@@ -12,7 +12,7 @@ DOCUMENTING := $(VENV)/.installed-docs
 
 PYTEST_OPTIONS := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 # No server and no JVM.
-FAST := tests/unit app udfs -m 'not redis and not spark and not kafka' $(PYTEST_OPTIONS)
+FAST := tests/unit app udfs -m 'not redis and not spark and not kafka and not slow' $(PYTEST_OPTIONS)
 BOUNDS := .bounds
 
 .DEFAULT_GOAL := help

@@ -141,6 +141,8 @@ def test_predict_proba_agrees_with_the_oracle_and_changes_nothing(learned, n_row
     assert_states_equal(classifier.get_state(), before)
 
 
+SLOW = {"numba": (), "xla": pytest.mark.slow}
+
 # XLA takes seconds to compile each, so it is given larger updates and what it does otherwise.
 ALSO_BY_XLA = {
     "min-max hedge",
@@ -150,7 +152,7 @@ ALSO_BY_XLA = {
     "nothing but the paper",
 }
 ENGINES_OF_VARIATIONS = [
-    pytest.param(changed, engine, id=f"{name}, {engine}")
+    pytest.param(changed, engine, id=f"{name}, {engine}", marks=SLOW[engine])
     for name, changed in VARIATIONS.items()
     for engine in ENGINES
     if (engine == "numba") != ("update_batch_size" in changed) or name in ALSO_BY_XLA
@@ -183,8 +185,12 @@ def test_variation_in_ragged_calls_agrees_with_the_oracle(changed, engine):
 
 @pytest.fixture(
     scope="module",
-    params=itertools.product(((1, "numba"), (1, "xla"), (5, "xla")), ("float32", "float64")),
-    ids=str,
+    params=[
+        pytest.param(((group, engine), dtype), id=f"{engine}, {group}, {dtype}", marks=SLOW[engine])
+        for (group, engine), dtype in itertools.product(
+            ((1, "numba"), (1, "xla"), (5, "xla")), ("float32", "float64")
+        )
+    ],
 )
 def undisturbed(request):
     """Options of a small net, its rows, and what one call with all of them gives."""
