@@ -71,6 +71,11 @@ class WorkDirectory:
         """The files of a replay in the order they are read."""
         return self.path / "input.files"
 
+    def forget_replay_files(self) -> None:
+        """Remove the list of a replay's files, also the one that an older release has kept."""
+        for name in (self.replay_files.name, _FORMAT_1_FILES):
+            (self.path / name).unlink(missing_ok=True)
+
     @property
     def live(self) -> Path:
         """The checkpoint of a live stream, and what belongs to it."""

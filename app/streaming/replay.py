@@ -81,7 +81,7 @@ class _ReplayJob:
         self._files = self._input.files
         if query is not None:
             known = self._manifest(workdir).files
-            self._files = (*known, *(path for path in self._files if path not in set(known)))
+            self._files = tuple(dict.fromkeys((*known, *self._files)))
         fed = FileInput(self._files, layout.row_format == "csv")
         return ModelInput(layout, self._input.features, roles), fed
 
@@ -93,7 +93,7 @@ class _ReplayJob:
     def begin(self, workdir: WorkDirectory, query: str | None) -> None:
         if query is None:
             # Without the checkpoint there is no offset that counts the files remembered.
-            workdir.replay_files.unlink(missing_ok=True)
+            workdir.forget_replay_files()
         manifest = self._manifest(workdir)
         # Once more when another run has listed files meanwhile.
         while manifest.look():

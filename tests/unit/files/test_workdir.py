@@ -8,7 +8,7 @@ import pytest
 
 from app.errors import NewerFormatError, UserError
 from app.files.finders import NamedFinder
-from app.files.manifest import FileManifest
+from app.files.manifest import FileManifest, listed_files
 from app.files.workdir import FORMAT, check_format, open_workdir
 
 
@@ -65,3 +65,11 @@ def test_files_that_an_older_release_has_read_since_are_not_passed_over(tmp_path
     (tmp_path / "input.json").write_text(json.dumps(["/z.csv", "/x.csv"]))
     with pytest.raises(UserError, match="an older release has used"):
         open_workdir(tmp_path)
+
+
+def test_a_list_of_format_1_goes_with_the_checkpoint_that_it_belonged_to(tmp_path):
+    (tmp_path / "input.json").write_text(json.dumps(["/z.csv", "/a.csv"]))
+    opened = open_workdir(tmp_path)
+    opened.forget_replay_files()
+    FileManifest(opened.replay_files, NamedFinder(["/a.csv", "/z.csv"])).look()
+    assert listed_files(open_workdir(tmp_path).replay_files) == ["/a.csv", "/z.csv"]
