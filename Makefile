@@ -16,7 +16,7 @@ FAST := tests/unit app udfs -m 'not redis and not spark and not kafka and not sl
 BOUNDS := .bounds
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-bounds coverage lint upgrade chaos bench paper quality soak docs clean
+.PHONY: help setup demo test test-fast test-bounds coverage lint upgrade chaos bench growth paper quality soak docs clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -58,10 +58,11 @@ upgrade: $(BIN)/uv ## Renew constraints.txt: the newest of each dependency that 
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --no-annotate \
 		--no-emit-index-url --custom-compile-command 'make upgrade' setup.cfg --output-file constraints.txt
 
-chaos: $(TESTING) ## Kill runs and their Redis at random; check that nothing is lost (an hour or less)
+chaos: $(TESTING) ## Kill runs and their Redis at random; check that nothing is lost (two hours or less)
 	$(BIN)/python -m tests.chaos
 	$(BIN)/python -m tests.chaos.registry_machine
 	$(BIN)/python -m tests.chaos.streams
+	$(BIN)/python -m tests.chaos.operator
 
 bench: $(TESTING) ## Measure learning, scoring, the loop and freshness; one table (10 minutes)
 	$(BIN)/python -m tests.bench
@@ -74,6 +75,9 @@ quality: $(TESTING) ## Learn a dozen unlike streams with the defaults, beside fi
 
 soak: $(TESTING) ## Run a stream of an hour in ten minutes; print how memory and state grow
 	$(BIN)/python -m tests.bench.soak
+
+growth: $(TESTING) ## Do 100,000 batches without Spark; print files and start-up times (an hour or less)
+	$(BIN)/python -m tests.bench.growth
 
 docs: $(DOCUMENTING) ## Build the documentation as a site in site/; a link that leads nowhere is an error
 	$(BIN)/zensical build --strict --clean

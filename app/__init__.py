@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from app.config.run import ReplaySettings, StreamSettings
     from app.errors import HedgestreamError, UserError
     from app.model import HBPClassifier
+    from app.monitor.batch_log import BatchLog
     from app.monitor.metrics import RunSummary
-    from app.monitor.records import BatchLog
     from app.report.figure import draw_report
     from app.report.summary import summary_lines
     from app.synthetic import drift_points, write_cd1
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "BatchLog": "app.monitor.records",
+    "BatchLog": "app.monitor.batch_log",
     "HBPClassifier": "app.model",
     "HedgestreamError": "app.errors",
     "ModelOptions": "app.config.model",

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 
 def replay(
-    settings: ReplaySettings | None = None, *, listener: Listener | None = None, **options: Any
+    settings: ReplaySettings | None = None,
+    *,
+    listener: Listener | None = None,
+    stop: StopRequest | None = None,
+    **options: Any,
 ) -> RunSummary:
     """Replay files as a stream: score each batch, learn from it, publish the new version.
 
@@ -25,6 +29,8 @@ def replay(
         What to do; or leave it out, and give its fields as keywords.
     listener
         Hears of what happens while it happens.
+    stop
+        When it is made, by another thread, the run ends after the batch in hand.
     **options
         Fields of :class:`ReplaySettings` and :class:`ModelOptions`, as values or as texts.
 
@@ -45,7 +51,7 @@ def replay(
     # Here and not above: settings are checked before Spark is imported.
     from app.streaming.replay import replay
 
-    return replay(checked, listener)
+    return replay(checked, listener, stop)
 
 
 def stream(

@@ -119,5 +119,5 @@ class FixedContract:
         try:
             fixed = json.loads(metadata["contract"])
             return cls(tuple(fixed["features"]), tuple(fixed["classes"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, RecursionError, TypeError, ValueError) as error:
             raise StateError(f"a state without a usable contract of its rows: {error}") from error

@@ -7,7 +7,15 @@ entry points print those as one line and exit with code 2.
 
 
 class HedgestreamError(Exception):
-    """Base class of the project's exceptions."""
+    """Base class of the project's exceptions.
+
+    Attributes
+    ----------
+    exit_code
+        What a command ends with; docs/operation.md has the table.
+    """
+
+    exit_code = 1
 
 
 class UserError(HedgestreamError):
@@ -15,6 +23,8 @@ class UserError(HedgestreamError):
 
     Change what the message names and run the command again.
     """
+
+    exit_code = 2
 
 
 class InvalidParameterError(UserError, ValueError):
@@ -74,6 +84,16 @@ class StorageError(HedgestreamError):
     """
 
 
+class DamagedFileError(HedgestreamError):
+    """Raised when a file of a work directory is not as it was written.
+
+    Nothing of it was believed, and nothing was changed. Restore the file.
+    """
+
+    def __init__(self, path: object, problem: str) -> None:
+        super().__init__(f"{path} is damaged: {problem}. Restore it from a copy")
+
+
 class DataLossError(HedgestreamError):
     """Raised when rows of a source were gone, or may have been, before they were read.
 
@@ -114,6 +134,20 @@ class StaleLearnerError(RegistryError):
 
 class WorkdirInUseError(UserError):
     """Raised when another run is using a work directory. Wait for it, or end it."""
+
+    exit_code = 3
+
+
+class TakenOverError(HedgestreamError):
+    """Raised in a run that ends because a newer one has taken its work directory over."""
+
+    exit_code = 4
+
+
+class StoppedEarlyError(HedgestreamError):
+    """Raised when a run was asked to end before it had done what it was started for."""
+
+    exit_code = 143
 
 
 class JavaMissingError(UserError):

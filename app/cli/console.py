@@ -6,12 +6,16 @@ code meaning
 0    done
 1    the run could not go on
 2    an option, a column or a file that the user named cannot be used
+3    another run is using the work directory
+4    a newer run has taken the work directory over
 130  interrupted
+143  asked to end before it had done what it was started for
 ==== =====================================================================
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import sys
@@ -21,14 +25,23 @@ from typing import NoReturn
 import click
 
 from app.config.options import option_name
-from app.errors import HedgestreamError, InvalidParameterError, UserError
+from app.errors import HedgestreamError, InvalidParameterError
 
 PROGRAM = "hedgestream"
 INTERRUPTED = 130
 
+TRACEBACK = "HEDGESTREAM_TRACEBACK"
+"""Environment variable that has the traceback of a fault of the program shown."""
+
+# What lies in the machine, and not in the program.
+_OF_MACHINE = {
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EROFS", "EIO", "EMFILE", "ENFILE", "ENOMEM")
+}
+
 
 def run(cli: click.Command, arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run a command line and exit; a user's mistake shows one line, no traceback.
+    """Run a command line and exit; what goes wrong shows one line, no traceback.
 
     Parameters
     ----------
@@ -47,17 +60,17 @@ def run(cli: click.Command, arguments: Sequence[str] | None = None) -> NoReturn:
     except click.UsageError as error:
         _fail(error.format_message(), 2)
     except InvalidParameterError as error:
-        _fail(f"{option_name(error.name)} {error.problem}", 2)
-    except UserError as error:
-        _fail(str(error), 2)
+        _fail(f"{option_name(error.name)} {error.problem}", error.exit_code)
     except HedgestreamError as error:
-        _fail("; ".join([str(error), *getattr(error, "__notes__", ())]), 1)
+        _fail("; ".join([str(error), *getattr(error, "__notes__", ())]), error.exit_code)
     except KeyboardInterrupt:
         _fail("interrupted; run the same command again to go on", INTERRUPTED)
-    except BrokenPipeError:
-        if not _reader_has_gone():
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and _reader_has_gone():
+            sys.exit(1)
+        if os.environ.get(TRACEBACK):
             raise
-        sys.exit(1)
+        _fail(_unexpected(error), 1)
     sys.exit(0)
 
 
@@ -75,6 +88,14 @@ def _reader_has_gone() -> bool:
     # Python flushes once more at its end, and would complain.
     os.dup2(os.open(os.devnull, os.O_WRONLY), output)
     return True
+
+
+def _unexpected(error: Exception) -> str:
+    """Return the line for an exception that nobody has raised on purpose."""
+    if isinstance(error, OSError) and error.errno in _OF_MACHINE:
+        return str(error)
+    said = f"{type(error).__name__}: {error}".removesuffix(": ")
+    return f"{said}. This is a fault of {PROGRAM}; {TRACEBACK}=1 shows where"
 
 
 def _fail(message: str, code: int) -> NoReturn:

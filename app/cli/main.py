@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import rich_click as click
 
+from app.cli.compact import compact
 from app.cli.console import run
 from app.cli.options import PATH, integer, is_from_environment, json_option, redis_url_option
 from app.cli.replay import replay
@@ -62,7 +63,7 @@ def status(
 def report(workdir: Path, output: Path, drift: str) -> None:
     """Draw a run: error over rows, and alpha by depth over rows."""
     from app.files.workdir import WorkDirectory, check_format
-    from app.monitor.records import BatchLog
+    from app.monitor.batch_log import BatchLog
     from app.report.figure import draw_report
 
     try:
@@ -70,7 +71,8 @@ def report(workdir: Path, output: Path, drift: str) -> None:
     except ValueError as error:
         raise UserError(f"--drift must be row numbers a,b,c, not '{drift}'") from error
     check_format(workdir)
-    draw_report(BatchLog(WorkDirectory(workdir).batches).read(), output, points)
+    log = BatchLog(WorkDirectory(workdir).batches, lambda message: print(message, file=sys.stderr))
+    draw_report(log.read(), output, points)
     print(output)
 
 
@@ -101,6 +103,7 @@ for command in (
     history,
     rollback,
     rebuild,
+    compact,
 ):
     cli.add_command(command)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
@@ -16,11 +18,12 @@ from app.config.run import SettingsT, settings_from
 if TYPE_CHECKING:
     from app.cli.progress import ConsoleListener
     from app.monitor.metrics import RunSummary
+    from app.streaming.query import StopRequest
+
+    Learn = Callable[[SettingsT, ConsoleListener, StopRequest], RunSummary]
 
 
-def run_command(
-    settings: type[SettingsT], learn: Callable[[SettingsT, ConsoleListener], RunSummary]
-) -> click.RichCommand:
+def run_command(settings: type[SettingsT], learn: Learn[SettingsT]) -> click.RichCommand:
     """Return the command that makes settings from its options, and learns.
 
     Parameters
@@ -44,10 +47,30 @@ def run_command(
 
         from app.cli.progress import ConsoleListener
         from app.report.summary import summary_lines
+        from app.streaming.query import StopRequest
 
         with ConsoleListener(Console(stderr=True), learn.__name__) as listener:
-            summary = learn(checked, listener).to_dict()
+            stop = StopRequest()
+            with _ended_by_sigterm(stop, listener):
+                summary = learn(checked, listener, stop).to_dict()
         shown = json.dumps(summary) if as_json else "\n".join(summary_lines(summary))
         print(shown, flush=True)
 
     return command
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm(stop: StopRequest, listener: ConsoleListener) -> Iterator[None]:
+    """Have SIGTERM end the run after the batch in hand, and a second one at once."""
+
+    def end(number: int, frame: object) -> None:
+        if stop.was_made:
+            raise KeyboardInterrupt
+        listener.warned("ending after the batch in hand")
+        stop()
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -40,7 +40,8 @@ def rollback(
     """Publish an old version's state as a new version; a run may be at work meanwhile."""
     from app.registry.feedback_log import FeedbackLog
     from app.registry.open import join_model
-    from app.registry.rebuild import Rebuilder, roll_back
+    from app.registry.rebuild import Rebuilder
+    from app.registry.rollback import roll_back
 
     with join_model(workdir, redis_url, model) as opened:
         registry = opened.registry

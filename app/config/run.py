@@ -19,16 +19,19 @@ from app.config.options import (
     parse_names,
     parse_path,
 )
-from app.config.validation import require, require_at_least_0, require_choice, require_int
+from app.config.validation import is_real, require, require_at_least_0, require_choice, require_int
 from app.errors import InvalidParameterError
 
 OUTAGE_POLICIES = ("stale", "fail")
+TAKEOVER, WAIT, EXIT = "takeover", "wait", "exit"
+IF_RUNNING = (TAKEOVER, WAIT, EXIT)
 DRIVER, ROCKSDB = "driver", "rocksdb"
 STATE_STORES = (DRIVER, ROCKSDB)
 FORMATS = ("csv", "json", "parquet", "delta")
 
 _EVENTS = SourceSpec("redis", "json", "events")
 _FEEDBACK = SourceSpec("redis", "json", "feedback")
+_LEAST_LAG = 3600.0
 _MODEL_OPTIONS = tuple(each.name for each in dataclasses.fields(ModelOptions))
 
 SettingsT = TypeVar("SettingsT", bound="RunSettings")
@@ -59,6 +62,10 @@ class RunSettings:
         How many of the newest versions keep their snapshot.
     keep_every
         Older versions that this divides keep their snapshot; 0 for none.
+    keep_predictions
+        Days after which the predictions of a batch are removed. If not given, kept for good.
+    keep_dead_letters
+        The same for dead letters.
     on_registry_outage : {"stale", "fail"}
         What scorers do when Redis cannot be asked: flag their rows and go on with the
         version they have, or end the run.
@@ -68,6 +75,9 @@ class RunSettings:
         Seconds to wait for Redis to come back.
     allow_relearn
         Learn an input again that the model has learned under another checkpoint.
+    if_running : {"takeover", "wait", "exit"}
+        When another run is at work in the work directory: have it end after the batch in hand
+        and go on in its place, wait for its end, or leave it alone and end with exit code 3.
     model_options
         Fields of :class:`ModelOptions` that the user gave. A model that exists must have been
         created with the same.
@@ -96,10 +106,13 @@ class RunSettings:
     snapshots: Annotated[Path | None, Option(REGISTRY, parse=parse_path)] = None
     keep_snapshots: Annotated[int, Option(REGISTRY)] = 50
     keep_every: Annotated[int, Option(REGISTRY)] = 100
+    keep_predictions: Annotated[float | None, Option(metavar="DAYS")] = None
+    keep_dead_letters: Annotated[float | None, Option(metavar="DAYS")] = None
     on_registry_outage: Annotated[str, Option(REGISTRY, choices=OUTAGE_POLICIES)] = "stale"
     max_staleness: Annotated[float, Option(REGISTRY, metavar="SECONDS")] = 0.0
     registry_patience: Annotated[float, Option(REGISTRY, metavar="SECONDS")] = 60.0
     allow_relearn: Annotated[bool, Option(REGISTRY)] = False
+    if_running: Annotated[str, Option(choices=IF_RUNNING)] = EXIT
     model_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -108,8 +121,12 @@ class RunSettings:
         for name, least in (("keep_snapshots", 1), ("keep_every", 0)):
             require_int(self, name, least)
         require_choice(self, "on_registry_outage", OUTAGE_POLICIES)
+        require_choice(self, "if_running", IF_RUNNING)
         for name in ("max_staleness", "registry_patience"):
             require_at_least_0(self, name)
+        for name in ("keep_predictions", "keep_dead_letters"):
+            days = getattr(self, name)
+            require(days is None or (is_real(days) and days > 0), name, "a number above 0", days)
         for name in ("features", "classes"):
             value = getattr(self, name)
             sound = value is None or (len(set(value)) == len(value) and all(value))
@@ -207,7 +224,7 @@ class StreamSettings(RunSettings):
         Seconds by which the rows of one source may be out of order.
     max_lag
         Seconds, in the rows' own time, that one source may lag behind the other before it is
-        no longer waited for.
+        no longer waited for. If not given, as long as label_timeout, and at least an hour.
     state_store : {"driver", "rocksdb"}
         Where the features of events wait for their label: in one file on the driver, or in
         Spark's state, spread over the executors.
@@ -219,6 +236,7 @@ class StreamSettings(RunSettings):
         tuple[SinkSpec, ...], Option(metavar="SINK", parse=parse_sink, multiple=True)
     ] = ()
     available_now: Annotated[bool, Option()] = False
+    if_running: Annotated[str, Option(choices=IF_RUNNING)] = TAKEOVER
     feature_count: Annotated[int | None, Option(ROWS)] = None
     id: Annotated[str, Option(ROWS)] = "event_id"
     time: Annotated[str, Option(ROWS)] = "event_time"
@@ -230,12 +248,14 @@ class StreamSettings(RunSettings):
     fail_on_data_loss: Annotated[bool, Option(ROWS)] = True
     label_timeout: Annotated[float, Option(MATCHING, metavar="SECONDS")] = 3600.0
     lateness: Annotated[float, Option(MATCHING, metavar="SECONDS")] = 60.0
-    max_lag: Annotated[float, Option(MATCHING, metavar="SECONDS")] = 3600.0
+    max_lag: Annotated[float | None, Option(MATCHING, metavar="SECONDS")] = None
     state_store: Annotated[str, Option(MATCHING, choices=STATE_STORES)] = DRIVER
 
     def __post_init__(self) -> None:
-        for name in ("label_timeout", "lateness", "max_lag"):
+        for name in ("label_timeout", "lateness"):
             require_at_least_0(self, name)
+        if self.max_lag is not None:
+            require_at_least_0(self, "max_lag")
         require_int(self, "max_rows_per_batch", 1)
         require_choice(self, "state_store", STATE_STORES)
         if self.feature_count is not None:
@@ -246,6 +266,11 @@ class StreamSettings(RunSettings):
             self.events != self.feedback, "feedback", "another source than --events", self.feedback
         )
         super().__post_init__()
+
+    @property
+    def lag(self) -> float:
+        """Seconds that one source may lag behind the other: ``max_lag``, or its default."""
+        return max(_LEAST_LAG, self.label_timeout) if self.max_lag is None else self.max_lag
 
 
 def settings_from(kind: type[SettingsT], given: Mapping[str, Any]) -> SettingsT:

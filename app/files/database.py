@@ -7,7 +7,10 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from app.errors import StorageError
+from app.errors import DamagedFileError, HedgestreamError, StorageError
+
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_PRIMARY_CODE = 0xFF
 
 
 class Database:
@@ -24,6 +27,8 @@ class Database:
         memory between processes: a local one.
     cache_kib
         Pages kept in memory, in KiB.
+    must_exist
+        Whether a file that is missing is an error, and not made.
 
     Attributes
     ----------
@@ -34,22 +39,50 @@ class Database:
     ------
     StorageError
         When the file cannot be used.
+    DamagedFileError
+        From every method, when the file is no database, or not a whole one.
     """
 
     def __init__(
-        self, path: Path, schema: str, *, write_ahead: bool = False, cache_kib: int = 2000
+        self,
+        path: Path,
+        schema: str,
+        *,
+        write_ahead: bool = False,
+        cache_kib: int = 2000,
+        must_exist: bool = False,
     ) -> None:
         self._path = path
+        connection = None
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            if not must_exist:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode={'rw' if must_exist else 'rwc'}",
+                uri=True,
+                check_same_thread=False,
+                isolation_level=None,
+            )
             if write_ahead:
-                self.connection.execute("PRAGMA journal_mode = WAL")
-            self.connection.execute("PRAGMA synchronous = FULL")
-            self.connection.execute(f"PRAGMA cache_size = -{cache_kib}")
-            self.connection.executescript(schema)
+                connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA cache_size = -{cache_kib}")
+            connection.executescript(schema)
         except (OSError, sqlite3.Error) as error:
-            raise StorageError(f"{path} cannot be used: {error}") from error
+            if connection is not None:
+                connection.close()
+            raise self._failure("used", error) from error
+        self.connection = connection
+
+    @classmethod
+    @contextlib.contextmanager
+    def existing(cls, path: Path) -> Iterator[Database]:
+        """Open a file that is there as it is, for as long as the block lasts."""
+        database = cls(path, "", must_exist=True)
+        try:
+            yield database
+        finally:
+            database.close()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -67,9 +100,12 @@ class Database:
             self.connection.execute("COMMIT")
         except BaseException as error:
             if self.connection.in_transaction:
-                self.connection.execute("ROLLBACK")
+                # Of two errors the first says more; what is not committed is undone at the latest
+                # when the file is opened again.
+                with contextlib.suppress(sqlite3.Error):
+                    self.connection.execute("ROLLBACK")
             if isinstance(error, sqlite3.Error):
-                raise StorageError(f"{self._path} cannot be written: {error}") from error
+                raise self._failure("written", error) from error
             raise
 
     @contextlib.contextmanager
@@ -84,7 +120,19 @@ class Database:
         try:
             yield
         except sqlite3.Error as error:
-            raise StorageError(f"{self._path} cannot be read: {error}") from error
+            raise self._failure("read", error) from error
+
+    def has_table(self, name: str) -> bool:
+        found = self.connection.execute(
+            "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (name,)
+        )
+        return found.fetchone() is not None
 
     def close(self) -> None:
         self.connection.close()
+
+    def _failure(self, verb: str, error: Exception) -> HedgestreamError:
+        code = getattr(error, "sqlite_errorcode", None)
+        if code is not None and code & _PRIMARY_CODE in _DAMAGE:
+            return DamagedFileError(self._path, str(error))
+        return StorageError(f"{self._path} cannot be {verb}: {error}")

@@ -6,7 +6,6 @@ directly, since a poll of the next one must cost no more than opening a file.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from app.errors import UserError
+from app.files.documents import parse_json
 from app.files.lines import json_object
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def read_commit(path: Path, version: int) -> Commit | None:
     """
     file = path / _LOG / f"{version:020d}.json"
     try:
-        actions = [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
+        actions = [parse_json(line) for line in file.read_text().splitlines() if line.strip()]
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from typing import Any
+
+from app.files.documents import parse_json
 
 
 def csv_cells(line: str) -> list[str]:
@@ -23,8 +24,8 @@ def csv_cells(line: str) -> list[str]:
 def json_object(line: str) -> dict[str, Any]:
     """Return the JSON object on a line, an empty one when it holds none."""
     try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
+        value = parse_json(line)
+    except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from app.errors import StorageError, UserError
 from app.files.atomic import sync_directory, write_durably
+from app.files.documents import parse_json
 
 State = dict[str, Any]
 """What a finder is given back at its next look, as JSON."""
@@ -149,7 +150,7 @@ def _line(look: dict[str, Any]) -> bytes:
 
 def _look(line: bytes) -> dict[str, Any] | None:
     try:
-        look = json.loads(line)
+        look = parse_json(line)
     except ValueError:
         return None
     return look if isinstance(look, dict) and look.keys() == {"files", "state"} else None

@@ -1,22 +1,24 @@
 """Input files as one numbered sequence of rows that can be read from any position.
 
-A position is ``{"file": i, "unit": u, "row": r, "ended": e}``: u bytes (text) or
-u rows (Parquet) into the i-th file, after r rows in all, and whether that is the
-file's end. Positions are the offsets of the replay source, so a row has the same
-number however the sequence is cut.
+A position is ``{"file": i, "unit": u, "row": r, "ended": e, "list": d}``: u bytes (text) or
+u rows (Parquet) into the i-th file, after r rows in all, whether that is the file's end, and
+a digest of the names of the files up to it. Positions are the offsets of the replay source, so a
+row has the same number however the sequence is cut, and an offset says which list it belongs to.
+Older releases wrote positions without the digest.
 """
 
 from __future__ import annotations
 
 import codecs
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from app.errors import UserError
+from app.errors import DataLossError, UserError
 
 TEXT_FORMATS = ("csv", "json")
 TEXT_COLUMN = "text"
@@ -25,7 +27,7 @@ SEQUENCE_COLUMN = "sequence"
 MAX_LINE_BYTES = 16 * 1024 * 1024
 """A longer line is cut in pieces, each a row; it protects memory from a file that is no text."""
 
-Position = dict[str, int]
+Position = dict[str, Any]
 
 START: Position = {"file": 0, "unit": 0, "row": 0, "ended": 0}
 
@@ -142,6 +144,70 @@ def open_input(path: str, file_format: str, columns: Sequence[str]) -> FileRows:
         raise UserError(f"--input: {path} cannot be read: {error}") from error
 
 
+class ListDigests:
+    """Digests of the beginnings of a list of files, which may grow meanwhile.
+
+    Parameters
+    ----------
+    files
+        Paths, in order.
+    """
+
+    def __init__(self, files: Sequence[str]) -> None:
+        self._files = files
+        self._digests: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def up_to(self, index: int) -> str:
+        """Return the digest of the list that ends with the file of an index."""
+        while len(self._digests) <= index:
+            # Chained: a hash that goes on could not be sent to the executors.
+            link = f"{self._digests[-1:]}{self._files[len(self._digests)]}"
+            digest = hashlib.sha256(link.encode(errors="surrogateescape")).hexdigest()
+            self._digests.append(digest[:16])
+        return self._digests[index]
+
+
+def check_position(
+    position: Position,
+    *lists: Sequence[str] | ListDigests,
+    named: str = "the list of the source's files",
+) -> None:
+    """Make sure that a position belongs to a list of files, or to one of several.
+
+    Parameters
+    ----------
+    position
+    *lists
+    named
+        What the message calls them.
+
+    Raises
+    ------
+    DataLossError
+        When it counts more files, or was made with other files or in another order.
+    """
+    if position == START:
+        return
+    index, digest = position["file"], position.get("list")
+    digests = [x if isinstance(x, ListDigests) else ListDigests(x) for x in lists]
+    long_enough = [each for each in digests if len(each) > index]
+    if not long_enough:
+        raise DataLossError(
+            f"the checkpoint has read {index + 1} files, and {named} has "
+            f"{max(map(len, digests))}. Restore the list that belongs to the checkpoint, or begin "
+            "anew in another work directory"
+        )
+    if digest is not None and all(each.up_to(index) != digest for each in long_enough):
+        raise DataLossError(
+            f"the checkpoint has read {index + 1} files, and those in {named} are others, or in "
+            "another order. Restore the list that belongs to the checkpoint, or begin anew in "
+            "another work directory"
+        )
+
+
 class FileSequence:
     """Files read one after the other.
 
@@ -165,6 +231,7 @@ class FileSequence:
         open_file: Callable[[str], FileRows] | None = None,
     ) -> None:
         self._files = list(files)
+        self._digests = ListDigests(self._files)
         self._open_file = open_file or (lambda path: open_input(path, file_format, columns))
         self._open: tuple[int, FileRows] | None = None
 
@@ -181,27 +248,42 @@ class FileSequence:
         Raises
         ------
         UserError
-            When a file that is still to be read is gone.
+            When a file that is still to be read is gone, or is damaged.
+        DataLossError
+            When the position belongs to another list of files.
         """
+        check_position(start, self._digests)
         index, unit, row, ended = (start[key] for key in ("file", "unit", "row", "ended"))
         tables: list[pa.Table] = []
         missing = n
         while missing and index < len(self._files):
             if not (ended and self._is_gone(index)):
-                reader = self._reader(index)
-                rows, unit = reader.read(unit, missing)
-                ended = int(reader.ended())
+                rows, unit, ended = self._read_file(index, unit, missing)
                 tables.append(rows)
                 missing -= len(rows)
             if not missing or index + 1 == len(self._files):
                 break
             index, unit, ended = index + 1, 0, 0
         end = {"file": index, "unit": unit, "row": row + n - missing, "ended": ended}
+        if index < len(self._files):
+            end["list"] = self._digests.up_to(index)
         if not tables:
             return pa.table({}), end
         table = pa.concat_tables(tables, promote_options="permissive")
         numbers = pa.array(range(row, end["row"]), pa.int64())
         return table.add_column(0, SEQUENCE_COLUMN, numbers), end
+
+    def _read_file(self, index: int, unit: int, n: int) -> tuple[pa.Table, int, int]:
+        """Return rows of one file, the unit after them, and whether that is the file's end."""
+        reader = self._reader(index)
+        try:
+            rows, end = reader.read(unit, n)
+            return rows, end, int(reader.ended())
+        except (OSError, pa.ArrowException) as error:
+            raise UserError(
+                f"{self._files[index]} cannot be read to its end: {error}. Put a whole copy in its "
+                "place"
+            ) from error
 
     def _is_gone(self, index: int) -> bool:
         return not os.path.exists(self._files[index])

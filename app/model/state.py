@@ -126,9 +126,8 @@ def state_to_bytes(state: Mapping[str, np.ndarray], metadata: Mapping[str, str])
     """Return a state and its metadata in the safetensors format."""
     # Not ascontiguousarray, which gives a scalar a dimension.
     arrays = {name: np.asarray(array, order="C") for name, array in state.items()}
-    content = {name: text for name, text in metadata.items() if name != _CHECKSUM}
-    checksum = {_CHECKSUM: _metadata_sha256(content)}
-    return safetensors.numpy.save(arrays, metadata=content | checksum)
+    checksum = {_CHECKSUM: metadata_sha256(metadata)}
+    return safetensors.numpy.save(arrays, metadata=dict(metadata) | checksum)
 
 
 def state_from_bytes(data: bytes) -> tuple[State, dict[str, str]]:
@@ -147,13 +146,17 @@ def state_from_bytes(data: bytes) -> tuple[State, dict[str, str]]:
         raise StateError(f"not safetensors bytes ({len(data)} bytes): {error}") from error
     metadata = header.get("__metadata__", {})
     checksum = metadata.pop(_CHECKSUM, None)
-    if checksum != _metadata_sha256(metadata):
+    if checksum != metadata_sha256(metadata):
         raise StateError("metadata that does not have the SHA-256 it was written with")
     return state, metadata
 
 
-def _metadata_sha256(content: Mapping[str, str]) -> str:
-    """Return the hash by which damaged metadata is found; the state's hash does not cover it."""
+def metadata_sha256(metadata: Mapping[str, str]) -> str:
+    """Return the SHA-256, in hex, of a state's metadata, which the state's own does not cover.
+
+    The bytes of a state hold it as well, which tells of damage, and not of another's hand.
+    """
+    content = {name: text for name, text in metadata.items() if name != _CHECKSUM}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -172,5 +175,5 @@ def config_from_metadata(metadata: Mapping[str, str]) -> ModelConfig:
     """
     try:
         return ModelConfig(**json.loads(metadata["config"]))
-    except (KeyError, TypeError, ValueError, InvalidParameterError) as error:
+    except (KeyError, RecursionError, TypeError, ValueError, InvalidParameterError) as error:
         raise StateError(f"a state without usable model settings: {error}") from error

@@ -57,10 +57,7 @@ class Totals:
 
     @classmethod
     def of(cls, records: Iterable[BatchRecord]) -> Totals:
-        tally = Tally()
-        for record in records:
-            tally.add(record)
-        return tally.totals()
+        return Tally.of(records).totals()
 
 
 class Tally:
@@ -72,15 +69,60 @@ class Tally:
         self._labels = LabelCounts()
         self._seconds: Counter[str] = Counter()
 
+    @classmethod
+    def of(cls, records: Iterable[BatchRecord]) -> Tally:
+        tally = cls()
+        for record in records:
+            tally.add(record)
+        return tally
+
     def add(self, record: BatchRecord) -> None:
         self._counts.update({"batches": 1, **{name: getattr(record, name) for name in _SUMMED}})
         self._reasons = sum_counts(self._reasons, record.dead_letters)
         self._labels += record.labels
         self._seconds.update(record.seconds)
 
+    def add_sums(self, later: Tally) -> None:
+        """Add the sums over other batches, the last of which was later than those added so far."""
+        self._counts.update(later._counts)
+        self._reasons = sum_counts(self._reasons, later._reasons)
+        self._labels += later._labels
+        self._seconds.update(later._seconds)
+
+    def with_record(self, record: BatchRecord) -> Tally:
+        """Return these sums with a batch more; these stay."""
+        tally = Tally()
+        tally.add_sums(self)
+        tally.add(record)
+        return tally
+
     def count(self, seconds: Mapping[str, float]) -> None:
         """Add time that was spent outside of batches, by phase."""
         self._seconds.update(seconds)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "counts": self._counts,
+            "dead_letters": self._reasons,
+            "labels": dataclasses.asdict(self._labels),
+            "seconds": self._seconds,
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Tally:
+        """Return the sums that :meth:`to_json` gave.
+
+        Raises
+        ------
+        KeyError, TypeError
+            When it did not give these.
+        """
+        tally = cls()
+        tally._counts = Counter(content["counts"])
+        tally._reasons = dict(content["dead_letters"])
+        tally._labels = LabelCounts(**content["labels"])
+        tally._seconds = Counter(content["seconds"])
+        return tally
 
     def totals(self) -> Totals:
         counts, labels = self._counts, self._labels

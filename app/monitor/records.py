@@ -1,14 +1,9 @@
-"""What each batch did, one small JSON file a batch."""
+"""What a batch did."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-
-from app.files.atomic import write_durably
 
 
 @dataclass(frozen=True)
@@ -26,6 +21,8 @@ class LabelCounts:
     delay_seconds
         Sum, over the labels that met their event, of the time between the two.
     longest_delay_seconds
+    dropped_by
+        Dead labels that could have been used but for a setting, by its name.
     """
 
     received: int = 0
@@ -33,6 +30,7 @@ class LabelCounts:
     pending: int = 0
     delay_seconds: float = 0.0
     longest_delay_seconds: float = 0.0
+    dropped_by: dict[str, int] = field(default_factory=dict)
 
     def __add__(self, later: LabelCounts) -> LabelCounts:
         return LabelCounts(
@@ -41,6 +39,7 @@ class LabelCounts:
             later.pending,
             self.delay_seconds + later.delay_seconds,
             max(self.longest_delay_seconds, later.longest_delay_seconds),
+            sum_counts(self.dropped_by, later.dropped_by),
         )
 
 
@@ -106,34 +105,3 @@ class BatchRecord:
         """Rows that came. Diverged rows, which were scored first, count once."""
         rejected = sum(self.dead_letters.values()) - self.dead_letters.get("diverged", 0)
         return self.rows_scored + rejected
-
-
-class BatchLog:
-    """The records of a work directory's batches.
-
-    A batch that is tried again overwrites its own record.
-
-    Parameters
-    ----------
-    directory
-        Made with the first record.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-
-    def write(self, record: BatchRecord) -> None:
-        data = json.dumps(dataclasses.asdict(record)).encode()
-        write_durably(self._path(record.query, record.batch), data)
-
-    def has(self, query: str, batch: int) -> bool:
-        return self._path(query, batch).exists()
-
-    def read(self) -> list[BatchRecord]:
-        """Return all records, oldest first."""
-        files = self.directory.glob("*/*.json")
-        records = [BatchRecord.from_dict(json.loads(path.read_bytes())) for path in files]
-        return sorted(records, key=lambda r: (r.finished_at, r.batch))
-
-    def _path(self, query: str, batch: int) -> Path:
-        return self.directory / query / f"{batch:08d}.json"

@@ -108,6 +108,9 @@ class RedisStream:
         Entries that are gone are missing in the list. They are mostly the oldest, so
         those that are left are best numbered backwards from ``end``.
         """
+        if start["row"] == end["row"]:
+            # Nothing was read: the reader was held back.
+            return []
         began_anew = order(start["id"]) >= order(end["id"])
         after = BEGINNING if began_anew else start["id"]
         texts: list[str] = []

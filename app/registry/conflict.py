@@ -1,4 +1,4 @@
-"""Losing a race for a version, and trying again."""
+"""Losing a race, and trying again, for as long as that leads somewhere."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import TypeVar
 from redis.backoff import FullJitterBackoff
 from redis.retry import Retry
 
-from app.errors import VersionConflictError
+from app.errors import RegistryError, VersionConflictError
 
 MAX_RACES = 100
 
 # Seconds. Losers wait for different times, so that they do not meet again.
 _BACKOFF = FullJitterBackoff(base=0.01, cap=1.0)
+
+_TRIES_WITHOUT_PROGRESS = 20
 
 T = TypeVar("T")
 
@@ -31,3 +33,36 @@ def retry_on_conflict(attempt: Callable[[], T]) -> T:
         return retry.call_with_retry(attempt, fail=lambda error: None)
     except VersionConflictError as error:
         raise VersionConflictError(f"{MAX_RACES} races in a row were lost: {error}") from error
+
+
+class Tries:
+    """How often Redis may be found changed in between.
+
+    Parameters
+    ----------
+    model
+        Its name, for the message.
+    """
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._left = _TRIES_WITHOUT_PROGRESS
+        self._version: int | None = None
+
+    def again(self, version: int) -> None:
+        """Take note of one more try, at which ``version`` is the newest finalized.
+
+        Raises
+        ------
+        RegistryError
+            After too many at one version.
+        """
+        if version != self._version:
+            self._version, self._left = version, _TRIES_WITHOUT_PROGRESS
+        self._left -= 1
+        if self._left <= 0:
+            raise RegistryError(
+                f"the keys hbp:{{{self._model}}}:* in Redis have changed "
+                f"{_TRIES_WITHOUT_PROGRESS} times while version {version} was to be put there, "
+                "and no learner got on: another program writes them"
+            )

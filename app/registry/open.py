@@ -1,14 +1,15 @@
-"""Opening a model: its Redis, its snapshot directory, and who may use a work directory."""
+"""Opening a model: its Redis and its snapshot directory."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from app.config.run import EXIT
 from app.errors import ModelNotFoundError, StorageError, UserError, WorkdirInUseError
+from app.files.runs import claimed
 from app.files.workdir import WorkDirectory, check_format
 from app.model.state import State
 from app.redis_io.embedded import EmbeddedRedis
@@ -18,7 +19,6 @@ from app.registry.snapshots import Retention, StoredState
 from app.registry.version import ModelVersion
 from app.registry.version_log import VersionLog, model_in
 
-_LOCK = ".lock"
 _URL = ".redis-url"
 
 
@@ -107,8 +107,6 @@ def open_model(
 
     Raises
     ------
-    WorkdirInUseError
-        When another run has a redis-server of its own on the work directory.
     UserError
         When the snapshot directory is another than the model's.
     HedgestreamError
@@ -116,7 +114,6 @@ def open_model(
     """
     with contextlib.ExitStack() as stack:
         if redis_url is None:
-            stack.enter_context(_sole_run(workdir))
             redis_url = stack.enter_context(EmbeddedRedis()).url
             stack.enter_context(_published_url(workdir / _URL, redis_url))
         yield stack.enter_context(_opened(workdir, redis_url, model, snapshots, retention))
@@ -134,14 +131,17 @@ def join_model(
     model = version_log_of(workdir, model).model
     with contextlib.ExitStack() as stack:
         try:
-            opened = stack.enter_context(open_model(workdir, redis_url, model))
-        except WorkdirInUseError as in_use:
-            try:
-                url = (workdir / _URL).read_text()
-            except FileNotFoundError:
+            stack.enter_context(claimed(workdir, EXIT))
+        except WorkdirInUseError:
+            # A run without one of its own is at the Redis that the caller names.
+            with contextlib.suppress(FileNotFoundError):
+                redis_url = redis_url or (workdir / _URL).read_text()
+            if redis_url is None:
                 # The run is about to begin, or has just ended.
-                raise in_use from None
-            opened = stack.enter_context(_opened(workdir, url, model, None, None))
+                raise
+            opened = stack.enter_context(_opened(workdir, redis_url, model, None, None))
+        else:
+            opened = stack.enter_context(open_model(workdir, redis_url, model))
         yield opened
 
 
@@ -175,7 +175,7 @@ def _opened(
         registry = ModelRegistry(store, directory, retention)
         opened = OpenModel(registry, redis_url)
         if opened.current is not None:
-            registry.snapshots.prune(registry.retention, opened.current.version)
+            registry.prune(opened.current.version)
         yield opened
 
 
@@ -195,6 +195,11 @@ def _directory(own: Path, named: Path | None, store: RedisVersionStore) -> Path:
                 raise UserError(
                     f"--snapshots: model {store.model!r} keeps its snapshots in {known}, and this "
                     f"work directory has its own in {chosen.resolve()}"
+                )
+            if newest is None and chosen not in (own, named):
+                raise UserError(
+                    f"--snapshots: Redis says that model {store.model!r} keeps its snapshots in "
+                    f"{known}, and no model is there; name the directory here"
                 )
         elif known and newest is None and Path(known).resolve() != own.resolve():
             raise _not_here(store.model, Path(known))
@@ -218,29 +223,21 @@ def _not_here(model: str, directory: Path) -> UserError:
 
 
 @contextlib.contextmanager
-def _sole_run(workdir: Path) -> Iterator[None]:
-    """Keep a second run with a redis-server of its own out of the work directory."""
-    with contextlib.ExitStack() as stack:
-        try:
-            lock = stack.enter_context(open(workdir / _LOCK, "w"))
-            # Released with the file, or with the process.
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise WorkdirInUseError(f"--workdir: another run is using {workdir}") from error
-        except OSError as error:
-            raise StorageError(f"{workdir} cannot be used: {error.strerror or error}") from error
-        # A run that was killed leaves one: nobody is to be sent to a server that is gone.
-        (workdir / _URL).unlink(missing_ok=True)
-        yield
-
-
-@contextlib.contextmanager
 def _published_url(path: Path, url: str) -> Iterator[None]:
     """Let other commands of the same user find the URL."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "w") as file:
-        file.write(url)
+    # In place of what a run left that was killed, or hangs: nobody is to be sent to its server.
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        temporary.unlink(missing_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w") as file:
+            file.write(url)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written: {error.strerror or error}") from error
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            if path.read_text() == url:
+                path.unlink()

@@ -1,17 +1,29 @@
-"""Time travel: any version again, bit for bit, from a snapshot and the rows learned since."""
+"""Any version's state, bit for bit: a copy of it, or a snapshot and the rows learned since."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
-from app.errors import CorruptStateError, ModelNotFoundError, StateError, UserError
-from app.model.state import State, config_from_metadata, state_sha256
-from app.registry.conflict import retry_on_conflict
+from app.errors import (
+    CorruptStateError,
+    HedgestreamError,
+    ModelNotFoundError,
+    StateError,
+    UserError,
+)
+from app.model.state import State, config_from_metadata, state_sha256, state_to_bytes
 from app.registry.feedback_log import FeedbackLog
-from app.registry.registry import ModelRegistry
-from app.registry.snapshots import SnapshotStore
+from app.registry.redis_store import RedisVersionStore
+from app.registry.snapshots import Retention, SnapshotStore, StoredState, verified_state
 from app.registry.version import ModelVersion
 from app.registry.version_log import VersionLog
+
+if TYPE_CHECKING:
+    from app.model import HBPClassifier
+
+logger = logging.getLogger(__name__)
 
 
 class Rebuilder:
@@ -58,20 +70,24 @@ class Rebuilder:
 
         Raises as :meth:`state_of` does.
         """
-        target = self._record(version)
+        return self.remade(self._record(version))
+
+    def remade(self, target: ModelVersion) -> tuple[State, dict[str, str]]:
+        """Return the same of a version that may not be in the version log yet.
+
+        Raises as :meth:`state_of` does.
+        """
         # From the target back to a version whose state needs no learning.
         to_learn = [target]
         while (start := self._start_below(to_learn[-1])) is None:
             to_learn.append(self._record(to_learn[-1].version - 1))
         state, metadata = start
         # The version that the state belongs to, not the one it was made from.
-        metadata = metadata | {"version": str(version)}
+        metadata = metadata | {"version": str(target.version)}
         if target.origin["kind"] != "batch":
             return self._checked(state, target), metadata
 
-        from app.model.classifier import HBPClassifier
-
-        model = HBPClassifier.from_config(config_from_metadata(metadata))
+        model = _model_of(metadata)
         model.set_state(state)
         for record in reversed(to_learn):
             rows = self._feedback.read(record.origin["query"], record.origin["batch"])
@@ -101,7 +117,7 @@ class Rebuilder:
 
     def _kept(self, record: ModelVersion) -> tuple[State, dict[str, str]] | None:
         try:
-            kept = self._snapshots.read(record.snapshot, record.state_sha256)
+            kept = self._snapshots.read(record)
         except (ModelNotFoundError, StateError):
             return None
         return kept.state, kept.metadata
@@ -125,23 +141,90 @@ class Rebuilder:
         return state
 
 
-def roll_back(registry: ModelRegistry, rebuilder: Rebuilder, version: int) -> ModelVersion:
-    """Publish an old version's state as a new version, and return its record.
+class States:
+    """The states of one model, each had from wherever it is whole.
 
-    Batches learned since stay applied: their rows are left out on purpose, and
-    not learned again. A learner that is at work goes on from the new version.
-
-    Raises
-    ------
-    UserError
-        When there is no such version.
-    HedgestreamError
-        When its state cannot be had.
+    Parameters
+    ----------
+    store
+    versions
+    snapshots
+    retention
     """
-    state, metadata = rebuilder.state_of(version)
 
-    def attempt() -> ModelVersion:
-        base = registry.current()
-        return registry.publish(base, {"kind": "rollback", "to": version}, state, metadata)
+    def __init__(
+        self,
+        store: RedisVersionStore,
+        versions: VersionLog,
+        snapshots: SnapshotStore,
+        retention: Retention,
+    ) -> None:
+        self._store = store
+        self._versions = versions
+        self._snapshots = snapshots
+        self._retention = retention
 
-    return retry_on_conflict(attempt)
+    def read(self, record: ModelVersion) -> StoredState:
+        """Return a version's state: from Redis, from its snapshot, or rebuilt.
+
+        Raises as :meth:`on_disk` does.
+        """
+        return self.in_redis(record) or self.on_disk(record)
+
+    def in_redis(self, record: ModelVersion) -> StoredState | None:
+        """Return the state that Redis holds of a version, or None when it holds no sound one."""
+        stored = self.copy_in_redis(record)
+        if stored is None or record.metadata_sha256:
+            return stored
+        # The record does not vouch for the metadata: only the file does.
+        try:
+            on_disk = self._snapshots.read(record)
+        except (ModelNotFoundError, StateError):
+            return None
+        return stored if stored.metadata == on_disk.metadata else None
+
+    def copy_in_redis(self, record: ModelVersion) -> StoredState | None:
+        """Return the same as far as the record vouches for it, which one before 3 does not."""
+        data = self._store.read_state(record.version)
+        if data is None:
+            return None
+        try:
+            return verified_state(data, record, f"version {record.version} in Redis")
+        except StateError:
+            return None
+
+    def on_disk(self, record: ModelVersion) -> StoredState:
+        """Return the state in a version's snapshot; one gone or damaged is written again.
+
+        Raises
+        ------
+        ModelNotFoundError, StateError
+            When it is, and cannot be rebuilt.
+        """
+        try:
+            return self._snapshots.read(record)
+        except (ModelNotFoundError, StateError) as error:
+            rows = FeedbackLog.of(self._snapshots.directory)
+            rebuilder = Rebuilder(self._versions, self._snapshots, rows)
+            try:
+                data = state_to_bytes(*rebuilder.remade(record))
+                stored = verified_state(data, record, f"version {record.version}, rebuilt,")
+            except HedgestreamError as failure:
+                raise type(error)(f"{error}; nor can it be rebuilt: {failure}") from failure
+            logger.warning("%s; the version was rebuilt from the rows recorded", error)
+        newest = self._versions.newest()
+        if newest is None or self._retention.keeps(record.version, newest.version):
+            self._snapshots.write(record.version, record.state_sha256, stored.data)
+        return stored
+
+    def mend(self, record: ModelVersion, stored: StoredState) -> None:
+        """Write a snapshot again that is gone, or cut."""
+        if self._snapshots.size(record.snapshot) != len(stored.data):
+            logger.warning("snapshot %s is gone or cut; it is written again", record.snapshot)
+            self._snapshots.write(record.version, record.state_sha256, stored.data)
+
+
+def _model_of(metadata: Mapping[str, str]) -> HBPClassifier:
+    from app.model.classifier import HBPClassifier
+
+    return HBPClassifier.from_config(config_from_metadata(metadata))

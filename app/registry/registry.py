@@ -7,9 +7,9 @@ snapshots, with its log of versions, outlives Redis and decides when the two dif
 from __future__ import annotations
 
 import contextlib
+import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,40 +18,19 @@ from app.errors import (
     DamagedRecordError,
     ModelNotFoundError,
     RegistryError,
-    StaleLearnerError,
     StateError,
     UserError,
     VersionConflictError,
 )
-from app.model.state import State, state_sha256, state_to_bytes
-from app.registry.redis_store import RedisVersionStore
-from app.registry.snapshots import Retention, SnapshotStore, StoredState, verified_state
+from app.model.state import State, metadata_sha256, state_sha256, state_to_bytes
+from app.registry.conflict import Tries
+from app.registry.epochs import Epochs, Lease, Leases
+from app.registry.rebuild import States
+from app.registry.redis_store import Head, RedisVersionStore
+from app.registry.snapshots import Retention, SnapshotStore, StoredState
+from app.registry.staged import Staged, StagedRecords
 from app.registry.version import ModelVersion
 from app.registry.version_log import VersionLog
-
-
-@dataclass(frozen=True)
-class Lease:
-    """The right to publish for a query, until a newer learner takes it.
-
-    Attributes
-    ----------
-    query
-        Id of the streaming query, one per checkpoint.
-    epoch
-        Fencing number.
-    """
-
-    query: str
-    epoch: int
-
-
-@dataclass(frozen=True)
-class Staged:
-    """A version that is on disk and not current yet."""
-
-    record: ModelVersion
-    data: bytes
 
 
 class ModelRegistry:
@@ -75,25 +54,28 @@ class ModelRegistry:
         self.directory = directory
         self.snapshots = SnapshotStore(directory)
         self.versions = VersionLog(directory, store.model)
+        self.staged = StagedRecords(directory, store.model)
+        self.leases = Leases(Epochs(directory), store)
         self.retention = retention or Retention()
+        self.states = States(store, self.versions, self.snapshots, self.retention)
 
     def recover(self) -> ModelVersion | None:
-        """Bring Redis and the version log to the newer of the two, and return the version record.
+        """Bring Redis and the version log together, and return the version record.
 
-        Redis behind the log has lost data: it is restored from the snapshot. So is a
-        record in Redis that is damaged, or that another learner's replaced in the log.
-        The log behind Redis missed its step of a commit: it is extended. Returns None
-        when neither knows the model.
+        The log decides. A version that Redis has and the log has not missed the last step of
+        its commit: the log is extended by it if it was staged on top of the newest one. All
+        else that Redis holds beside the newest version, or in place of it, is replaced by
+        that version and its state; but of versions beyond those that the log knows of it is
+        another model's Redis, and stays. Returns None when neither knows the model.
 
         Raises
         ------
         RegistryError
-            When the directory belongs to another model, or the two have different
-            histories.
+            When the directory belongs to another model, or Redis holds another history.
         NewerFormatError
             When a newer release wrote one of the two.
-        StateError
-            When the snapshot to restore from is damaged.
+        StateError, ModelNotFoundError
+            When the snapshot to restore from is damaged or gone, and cannot be rebuilt.
         """
         recovered = self.recover_state()
         return recovered[0] if recovered else None
@@ -103,28 +85,51 @@ class ModelRegistry:
 
         Raises as :meth:`recover` does.
         """
-        durable = self.versions.newest()
+        tries = Tries(self.model)
+        while True:
+            head = self.store.look()
+            # After Redis, which was at most one version ahead of it then.
+            durable = self.versions.newest()
+            try:
+                return self._recover_from(head, durable)
+            except VersionConflictError:
+                tries.again(self._newest_version())
+
+    def _recover_from(
+        self, head: Head, durable: ModelVersion | None
+    ) -> tuple[ModelVersion, StoredState] | None:
+        """Recover once. Raise VersionConflictError when others have changed what was found."""
         try:
-            live, readable = self.store.read(), True
+            live = head.record()
         except DamagedRecordError:
             if durable is None:
                 raise
-            live, readable = None, False
-        if live is not None and (durable is None or live.version > durable.version):
-            try:
-                durable = self._adopt(live)
-            except VersionConflictError:
-                # Redis was lost since it was read, and another learner's was finalized instead.
-                return self.recover_state()
+            live = None
         if durable is None:
-            return None
-        stored = self._state_in_redis(durable) if live == durable else None
-        if stored is None:
-            stored = self.snapshots.read(durable.snapshot, durable.state_sha256)
-            if not self.store.restore(durable, stored.data, self._location, by_force=not readable):
-                # Another learner published in between.
-                return self.recover_state()
+            if live is None:
+                return None
+            durable = self._join(live)
+        elif live and live.version > durable.version:
+            if live.parent != durable.commit or not self.staged.holds(live):
+                self._check_unchanged(durable)
+                raise self._another_history(live, durable)
+            durable = self._adopt(live, self.read(live))
+        stored = self.states.in_redis(durable) if live == durable else None
+        if stored is not None:
+            self.states.mend(durable, stored)
+            return durable, stored
+        try:
+            stored = self.states.on_disk(durable)
+        except (ModelNotFoundError, StateError):
+            self._check_unchanged(durable)
+            raise
+        if not self.store.restore(durable, stored.data, self._location, over=head):
+            raise VersionConflictError(f"model {self.model!r} in Redis has changed meanwhile")
         return durable, stored
+
+    def _check_unchanged(self, durable: ModelVersion) -> None:
+        if self.versions.newest() != durable:
+            raise VersionConflictError(f"{self.directory} has a newer version meanwhile")
 
     def create(self, state: State, metadata: Mapping[str, str]) -> ModelVersion:
         """Publish version 0 of a model that does not exist yet; an existing one stays."""
@@ -167,34 +172,23 @@ class ModelRegistry:
         return self.store.model
 
     def read(self, version: ModelVersion) -> StoredState:
-        """Return a version's state, checked once, from Redis or from its snapshot.
+        """Return a version's state, checked once: from Redis, from its snapshot, or rebuilt.
 
         Raises
         ------
         ModelNotFoundError, StateError
-            When its snapshot is gone or damaged, and Redis does not hold it either.
+            When its snapshot is gone or damaged, Redis does not hold it either, and it cannot
+            be rebuilt.
         """
-        return self._state_in_redis(version) or self.snapshots.read(
-            version.snapshot, version.state_sha256
-        )
+        return self.states.read(version)
 
     def acquire(self, query: str) -> Lease:
         """Become the one learner of a query: every earlier lease on it is void from now on."""
-        epoch = self.versions.claim_epoch(query, self.store.read_epoch(query) + 1)
-        self.store.raise_epoch(query, epoch)
-        return Lease(query, epoch)
+        return self.leases.acquire(query)
 
     def fence(self, lease: Lease) -> None:
         """Raise StaleLearnerError when a newer learner holds the query."""
-        # Files first: they know of an epoch that Redis has lost.
-        given_out = self.versions.last_epoch(lease.query)
-        if given_out <= lease.epoch:
-            given_out = self.store.read_epoch(lease.query)
-        if given_out > lease.epoch:
-            raise StaleLearnerError(
-                f"this learner of query {lease.query} holds epoch {lease.epoch}, but epoch "
-                f"{given_out} has been given out: a newer learner runs on the same checkpoint"
-            )
+        self.leases.check(lease)
 
     def stage(
         self,
@@ -205,7 +199,7 @@ class ModelRegistry:
         metadata: Mapping[str, str],
         summary: Mapping[str, Any] | None = None,
     ) -> Staged:
-        """Write the snapshot of the version after ``base`` durably; nothing is current yet.
+        """Write the version after ``base`` durably, snapshot and record; nothing is current yet.
 
         Parameters
         ----------
@@ -228,8 +222,8 @@ class ModelRegistry:
         Raises
         ------
         VersionConflictError
-            When ``base`` is no longer current. The staged snapshot is removed, or left
-            to :meth:`SnapshotStore.prune` while the winner is not finalized.
+            When ``base`` is no longer current. What was staged is removed, or left
+            to :meth:`prune` while the winner is not finalized.
         StaleLearnerError
             When a newer learner holds the query.
         """
@@ -258,7 +252,7 @@ class ModelRegistry:
         ------
         VersionConflictError
             When Redis was lost since the commit and another learner's version was
-            published and finalized instead. The staged snapshot is removed.
+            published and finalized instead. What was staged is removed.
         """
         try:
             self.versions.append(staged.record)
@@ -266,6 +260,12 @@ class ModelRegistry:
             self._discard(staged)
             self.recover()
             raise
+        self.staged.drop(staged.record)
+
+    def prune(self, current: int) -> None:
+        """Remove what is not kept, and what crashes have left, when ``current`` is current."""
+        self.snapshots.prune(self.retention, current)
+        self.staged.prune(current)
 
     def write_current(self, record: ModelVersion) -> None:
         """Write HEAD.json, then remove the snapshot that the retention no longer keeps."""
@@ -302,9 +302,14 @@ class ModelRegistry:
     def _location(self) -> str:
         return str(self.directory.resolve())
 
+    def _newest_version(self) -> int:
+        newest = self.versions.newest()
+        return newest.version if newest else -1
+
     def _publish(self, base: ModelVersion, staged: Staged, lease: Lease | None) -> None:
         """Compare and set in Redis, giving back to it first what it may have lost."""
         query, epoch = (lease.query, lease.epoch) if lease else ("", None)
+        tries = Tries(self.model)
         while True:
             try:
                 if self.store.publish(
@@ -317,15 +322,17 @@ class ModelRegistry:
             else:
                 # The version is there and the epoch is not, or it is another's.
                 assert lease is not None
-                self.fence(lease)
-                self.store.raise_epoch(lease.query, lease.epoch)
+                self.leases.tell(lease)
+            tries.again(self._newest_version())
 
     def _discard(self, staged: Staged) -> None:
-        """Remove the snapshot of a lost race, unless the winner has the same state."""
+        """Remove what lost a race, but a snapshot that is the winner's as well."""
         winner = self.versions.read(staged.record.version)
         # Before a winner is finalized it may be any learner, one of the same state among them.
-        if winner is not None and winner.snapshot != staged.record.snapshot:
-            self.snapshots.drop(staged.record.snapshot)
+        if winner is not None:
+            self.staged.drop(staged.record)
+            if winner.snapshot != staged.record.snapshot:
+                self.snapshots.drop(staged.record.snapshot)
 
     def _stage(
         self,
@@ -337,7 +344,8 @@ class ModelRegistry:
     ) -> Staged:
         version = base.version + 1 if base else 0
         sha256 = state_sha256(state)
-        data = state_to_bytes(state, dict(metadata) | {"version": str(version)})
+        metadata = dict(metadata) | {"version": str(version)}
+        data = state_to_bytes(state, metadata)
         record = ModelVersion(
             version=version,
             state_sha256=sha256,
@@ -347,41 +355,44 @@ class ModelRegistry:
             parent=base.commit if base else "",
             applied=dict(applied),
             origin=dict(origin),
+            metadata_sha256=metadata_sha256(metadata),
         )
+        # As it will be read: what could not be read again is not published.
+        record = ModelVersion.from_json(json.loads(json.dumps(record.to_json())))
+        # The first one needs no Redis to be chosen.
+        if base is not None:
+            self.staged.write(record)
         return Staged(record, data)
 
-    def _state_in_redis(self, version: ModelVersion) -> StoredState | None:
-        """Return the state that Redis holds of a version, or None when it holds no sound one."""
-        data = self.store.read_state(version.version)
-        if data is None:
-            return None
-        try:
-            return verified_state(data, version.state_sha256, f"version {version.version} in Redis")
-        except StateError:
-            return None
-
-    def _adopt(self, record: ModelVersion) -> ModelVersion:
-        """Extend the version log by a version that Redis has and the log has not."""
-        newest = self.versions.newest()
+    def _join(self, record: ModelVersion) -> ModelVersion:
+        """Begin the version log with the one that Redis has, where there is no other."""
         known = self.store.read_snapshot_directory()
-        if newest is None and known and Path(known).is_dir() and known != self._location:
+        if known and Path(known).is_dir() and known != self._location:
             raise UserError(
-                f"--snapshots: model {self.store.model!r} keeps its snapshots in {known}, not in "
+                f"--snapshots: model {self.model!r} keeps its snapshots in {known}, not in "
                 f"{self._location}"
             )
-        if newest and record.version == newest.version + 1 and record.parent != newest.commit:
-            raise RegistryError(
-                f"version {record.version} in Redis does not follow version {newest.version} of "
-                f"{self.directory}: the two hold different histories of one model"
-            )
-        if not self.snapshots.has(record.snapshot):
-            stored = self._state_in_redis(record)
-            if stored is None:
-                raise ModelNotFoundError(
-                    f"neither Redis nor {self.directory} holds the state of "
-                    f"version {record.version}"
-                )
-            self.snapshots.write(record.version, record.state_sha256, stored.data)
+        try:
+            stored = self.states.copy_in_redis(record) or self.snapshots.read(record)
+        except ModelNotFoundError:
+            raise ModelNotFoundError(
+                f"neither Redis nor {self.directory} holds the state of version {record.version}"
+            ) from None
+        return self._adopt(record, stored)
+
+    def _adopt(self, record: ModelVersion, stored: StoredState) -> ModelVersion:
+        """Extend the version log by a version that Redis has and the log has not."""
+        self.states.mend(record, stored)
         self.versions.append(record)
         self.versions.write_current(record)
+        self.staged.drop(record)
         return record
+
+    def _another_history(self, live: ModelVersion, durable: ModelVersion) -> RegistryError:
+        return RegistryError(
+            f"Redis holds version {live.version} (commit {live.commit}) of model {self.model!r}, "
+            f"and {self.directory} ends at version {durable.version} (commit {durable.commit}) "
+            "and knows nothing of it: the two hold different histories of one model. Name the "
+            f"Redis that belongs to the directory, or delete the keys hbp:{{{self.model}}}:* of "
+            "this one, which is then restored from the directory"
+        )

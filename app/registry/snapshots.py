@@ -8,7 +8,8 @@ from pathlib import Path
 
 from app.errors import CorruptStateError, ModelNotFoundError, StateError
 from app.files.atomic import write_durably
-from app.model.state import State, state_from_bytes, state_sha256
+from app.model.state import State, metadata_sha256, state_from_bytes, state_sha256
+from app.registry.version import ModelVersion, snapshot_name
 
 _NAME = re.compile(r"v(\d{10,})-[0-9a-f]{16}\.safetensors")
 
@@ -34,7 +35,7 @@ class Retention:
 
 @dataclass(frozen=True)
 class StoredState:
-    """A state whose hash was checked.
+    """A state whose hashes were checked.
 
     Attributes
     ----------
@@ -62,20 +63,23 @@ class SnapshotStore:
         self.directory = directory
 
     def write(self, version: int, sha256: str, data: bytes) -> str:
-        """Write one state durably and return its file name.
-
-        The name holds the hash, so that two learners racing for one version
-        never write the same file with different content.
-        """
-        name = f"v{version:010d}-{sha256[:16]}.safetensors"
+        """Write one state durably and return its file name."""
+        name = snapshot_name(version, sha256)
         write_durably(self.directory / name, data)
         return name
 
     def has(self, name: str) -> bool:
         return (self.directory / name).exists()
 
-    def read(self, name: str, sha256: str) -> StoredState:
-        """Return the state in a snapshot if it is the one promised.
+    def size(self, name: str) -> int:
+        """Return the bytes of a snapshot, 0 when there is none."""
+        try:
+            return (self.directory / name).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def read(self, record: ModelVersion) -> StoredState:
+        """Return the state in a version's snapshot if it is the one promised.
 
         Raises
         ------
@@ -84,12 +88,14 @@ class SnapshotStore:
         StateError
             When it is damaged.
         """
-        path = self.directory / name
+        path = self.directory / record.snapshot
         try:
             data = path.read_bytes()
         except FileNotFoundError as error:
-            raise ModelNotFoundError(f"no snapshot {name} in {self.directory}") from error
-        return verified_state(data, sha256, str(path))
+            raise ModelNotFoundError(f"no snapshot {path.name} in {self.directory}") from error
+        except OSError as error:
+            raise StateError(f"{path}: {error.strerror or error}") from error
+        return verified_state(data, record, str(path))
 
     def drop(self, name: str) -> None:
         (self.directory / name).unlink(missing_ok=True)
@@ -104,13 +110,16 @@ class SnapshotStore:
                 path.unlink(missing_ok=True)
 
 
-def verified_state(data: bytes, sha256: str, origin: str) -> StoredState:
-    """Return the state in ``data`` if it has the SHA-256 promised.
+def verified_state(data: bytes, record: ModelVersion, origin: str) -> StoredState:
+    """Return the state in ``data`` if it has the hashes that a version's record promises.
+
+    A record of a format before 3 promises nothing of the metadata: what is not known to be
+    the model's own file may hold another's.
 
     Parameters
     ----------
     data
-    sha256
+    record
     origin
         Where the bytes are from, for the message.
 
@@ -125,7 +134,10 @@ def verified_state(data: bytes, sha256: str, origin: str) -> StoredState:
         state, metadata = state_from_bytes(data)
     except StateError as error:
         raise StateError(f"{origin}: {error}") from error
-    found = state_sha256(state)
-    if found != sha256:
-        raise CorruptStateError(f"{origin} holds a state with SHA-256 {found}, not {sha256}")
+    found, promised = state_sha256(state), record.state_sha256
+    if found != promised:
+        raise CorruptStateError(f"{origin} holds a state with SHA-256 {found}, not {promised}")
+    found, promised = metadata_sha256(metadata), record.metadata_sha256
+    if promised and found != promised:
+        raise CorruptStateError(f"{origin} holds metadata with SHA-256 {found}, not {promised}")
     return StoredState(data, state, metadata)

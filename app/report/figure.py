@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from app.monitor.records import BatchRecord
 
 IMAGE_SUFFIXES = (".png", ".svg", ".pdf")
 
+_MOST_POINTS = 2000
+_SUMMED = ("rows_scored", "rows_learned", "served_errors", "prequential_errors")
 _ERROR_COLOR, _SERVED_COLOR, _DRIFT_COLOR = "#1f4e8c", "#9a9a9a", "#b03030"
 
 
@@ -24,7 +27,7 @@ def draw_report(
     Parameters
     ----------
     records
-        What each batch did; at least one learned rows.
+        What each batch did; at least one learned rows. Of very many, neighbours are drawn as one.
     path
         The image; its suffix chooses the format: .png, .svg or .pdf.
     drift_points
@@ -46,6 +49,7 @@ def draw_report(
         raise UserError(f"--output must end in {', '.join(IMAGE_SUFFIXES)}, not '{path.name}'")
     if not any(record.rows_learned for record in records):
         raise UserError("--workdir: nothing has been learned there yet")
+    records = _thinned(records)
     edges = np.cumsum([0] + [record.rows_in for record in records])
     alpha = np.array([record.alpha for record in records]).T
 
@@ -67,6 +71,23 @@ def draw_report(
         figure.savefig(path, dpi=130)
     except OSError as error:
         raise UserError(f"--output: {path} cannot be written: {error.strerror}") from error
+
+
+def _thinned(records: Sequence[BatchRecord]) -> Sequence[BatchRecord]:
+    """Return no more records than a picture shows, each the sum of as many batches."""
+    together = -(-len(records) // _MOST_POINTS)
+    if together <= 1:
+        return records
+    groups = [records[first : first + together] for first in range(0, len(records), together)]
+    return [_summed(group) for group in groups]
+
+
+def _summed(group: Sequence[BatchRecord]) -> BatchRecord:
+    """Return batches as one, with the alpha that was reached after them."""
+    sums = {name: sum(getattr(record, name) for record in group) for name in _SUMMED}
+    # As one number, without those that were scored too.
+    rejected = sum(record.rows_in - record.rows_scored for record in group)
+    return dataclasses.replace(group[-1], dead_letters={"any": rejected}, **sums)
 
 
 def _draw_errors(axes: Any, records: Sequence[BatchRecord], edges: np.ndarray) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from app.config.options import option_name
+
 
 def summary_lines(summary: dict[str, Any]) -> list[str]:
     """Return a run's summary as aligned lines of text."""
@@ -24,6 +26,10 @@ def summary_lines(summary: dict[str, Any]) -> list[str]:
         mean = "-" if delay is None else f"{delay:,.1f}"
         rows["labels in"] = f"{labels['received']:,}, of which {labels['pending']:,} wait"
         rows["dead labels"] = _counted(labels["dead"])
+        if dropped := labels["dropped_by"]:
+            rows["labels dropped"] = ", ".join(
+                f"{count:,} for {option_name(name)}" for name, count in dropped.items()
+            )
         rows["label delay"] = f"{mean} s, at most {labels['longest_delay_seconds']:,.1f} s"
     total = summary["total"]
     if total["rows_in"] != summary["rows_in"]:

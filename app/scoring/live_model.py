@@ -14,12 +14,21 @@ from pathlib import Path
 
 import numpy as np
 
-from app.errors import NewerFormatError, RegistryError, RegistryUnavailableError, StateError
+from app.errors import (
+    CorruptStateError,
+    NewerFormatError,
+    RegistryError,
+    RegistryUnavailableError,
+    StateError,
+)
+from app.model.state import check_state
 from app.registry.redis_store import READER_TIMEOUT_SECONDS, RedisVersionStore
 from app.registry.snapshots import SnapshotStore, StoredState, verified_state
 from app.registry.version import ModelVersion
 
 logger = logging.getLogger(__name__)
+
+_MOST_LOADS = 100
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,9 @@ class ModelSource:
 class LiveModel:
     """A model that follows the version published in Redis.
 
-    A new version is made ready before the one in use is let go of.
+    A new version is made ready before the one in use is let go of. The settings of the model
+    are those of the version to begin with, which the learner has vouched for: what Redis holds
+    of another's hand may replace numbers, and no settings.
 
     Parameters
     ----------
@@ -81,11 +92,15 @@ class LiveModel:
         from app.model.backend import use_one_thread
 
         use_one_thread()
+        from app.model.scorer import scorer_of
 
         self._store = RedisVersionStore(source.redis_url, source.model, READER_TIMEOUT_SECONDS)
         self._outage_logged = False
         self._asked_at = -math.inf
-        self._load(initial.version, initial.data)
+        stored = verified_state(initial.data, initial.version, "the version to begin with")
+        self._config = stored.metadata["config"]
+        self._scorer = scorer_of(self._config)
+        self._take(initial.version, stored)
 
     @property
     def version(self) -> int:
@@ -146,7 +161,10 @@ class LiveModel:
             When Redis cannot be asked, or holds an older version than the one in use.
         """
         missing = None
-        while (current := self._store.read_current()) != (self.version, self._record.commit):
+        for _ in range(_MOST_LOADS):
+            current = self._store.read_current()
+            if current == (self.version, self._record.commit):
+                return
             if current is None or not self._is_behind(*current):
                 there = "no version" if current is None else f"version {current[0]}"
                 raise RegistryUnavailableError(
@@ -157,29 +175,32 @@ class LiveModel:
             record = self._store.read()
             data = self._store.read_state(record.version) if record else None
             if record and data is not None and self._is_behind(record.version, record.commit):
-                self._load(record, data)
+                stored = verified_state(data, record, f"version {record.version} in Redis")
+                self._take(record, stored)
             else:
                 # Dropped in between, when there is a newer one; else lost, or Redis went back.
                 missing = current
+        raise RegistryUnavailableError(
+            f"Redis has named another version of model {self._store.model!r} {_MOST_LOADS} times "
+            "in a row: scoring goes on with what is loaded"
+        )
 
     def _is_behind(self, version: int, commit: str) -> bool:
         return version > self.version or (version == self.version and commit != self._record.commit)
 
     def _load_snapshot(self, source: ModelSource) -> None:
-        version = source.min_version
         snapshots = SnapshotStore(Path(source.snapshots))
-        self._take(version, snapshots.read(version.snapshot, version.state_sha256))
-
-    def _load(self, version: ModelVersion, data: bytes) -> None:
-        origin = f"version {version.version}"
-        self._take(version, verified_state(data, version.state_sha256, origin))
+        self._take(source.min_version, snapshots.read(source.min_version))
 
     def _take(self, version: ModelVersion, stored: StoredState) -> None:
         """Put a version in place of the one in use, once it is ready."""
         from app.model.backend import tf
-        from app.model.scorer import scorer_of
 
-        scorer = scorer_of(stored.metadata["config"])
-        tensors = {name: tf.constant(array) for name, array in stored.state.items()}
-        self._scorer, self._tensors, self._record = scorer, tensors, version
+        if stored.metadata.get("config") != self._config:
+            raise CorruptStateError(
+                f"the state of version {version.version} is of other settings than the model's"
+            )
+        state = check_state(stored.state, self._scorer.config)
+        tensors = {name: tf.constant(array) for name, array in state.items()}
+        self._tensors, self._record = tensors, version
         self._published_at = datetime.fromisoformat(version.published_at).timestamp()

@@ -11,17 +11,13 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 
 from app.contract import Contract
+from app.files.batches.dataset import DIVERGED, PREDICTED, REJECTED, WriteOnceParquet
 from app.files.workdir import WorkDirectory
-from app.files.write_once import WriteOnceParquet
 from app.monitor.phases import PhaseTimer
 from app.monitor.records import LabelCounts
 from app.registry.version import ModelVersion
 from app.streaming.rows.labelled import LabelledRows
 from app.streaming.rows.predictions import Served, prediction_table, read_served
-
-PREDICTIONS_FILE = "predictions.parquet"
-_REJECTED_FILE = "rejected.parquet"
-_DIVERGED_FILE = "diverged.parquet"
 
 
 @dataclass(frozen=True)
@@ -103,35 +99,36 @@ class BatchFiles:
 
     def __init__(self, workdir: WorkDirectory, contract: Contract) -> None:
         self._contract = contract
-        self._predictions = WriteOnceParquet(workdir.predictions)
-        self._dead_letters = WriteOnceParquet(workdir.dead_letters)
+        self._predictions = WriteOnceParquet(workdir.predictions, PREDICTED)
+        self._rejected = WriteOnceParquet(workdir.dead_letters, REJECTED)
+        self._diverged = WriteOnceParquet(workdir.dead_letters, DIVERGED)
 
     def has_predictions(self, query: str, batch: int) -> bool:
-        return self._predictions.has_file(query, batch, PREDICTIONS_FILE)
+        return self._predictions.has(query, batch)
 
     def write_predictions(self, scored: pa.Table, query: str, batch: int) -> None:
         """Write what was predicted for the rows of :func:`prediction_table`, if there are any."""
         if len(scored):
             table = prediction_table(scored, self._contract, batch)
-            self._predictions.write_file(table, query, batch, PREDICTIONS_FILE)
+            self._predictions.write(table, query, batch)
 
     def predictions(self, query: str, batch: int) -> Served:
         """Read back what the readers of a batch's predictions were served."""
-        return read_served(self._predictions.path(query, batch), self._contract)
+        return read_served(self._predictions, query, batch, self._contract)
 
     def write_rejected(self, letters: pa.Table, query: str, batch: int) -> None:
         """Write the rows of a batch that cannot be used, if there are any."""
         if len(letters):
-            self._dead_letters.write_file(letters, query, batch, _REJECTED_FILE)
+            self._rejected.write(letters, query, batch)
 
     def write_diverged(self, letters: pa.Table, query: str, batch: int) -> None:
         """Write the rows of a batch that cannot be learned."""
-        self._dead_letters.write_file(letters, query, batch, _DIVERGED_FILE)
+        self._diverged.write(letters, query, batch)
 
     def has_diverged(self, query: str, batch: int) -> bool:
         """Return whether an earlier try of a batch could not learn it."""
-        return self._dead_letters.has_file(query, batch, _DIVERGED_FILE)
+        return self._diverged.has(query, batch)
 
     def predictions_path(self, query: str, batch: int) -> Path:
-        """Return the directory of a batch's predictions."""
+        """Return the file of a batch's predictions."""
         return self._predictions.path(query, batch)

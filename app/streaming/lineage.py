@@ -22,8 +22,11 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from app.errors import NewerFormatError, UserError
+from app.errors import DamagedFileError, NewerFormatError, UserError
 from app.files.atomic import write_durably
+from app.files.documents import read_json
+from app.files.resuming.checkpoint import Checkpoint
+from app.monitor.batch_log import BatchLog
 from app.registry.version import ModelVersion
 
 FORMAT = 2
@@ -120,6 +123,9 @@ class Lineage:
 
     def refuse_learned(self, fed: Input, own_query: str | None, current: ModelVersion) -> None:
         """Raise UserError when another query of the model has learned from the input."""
+        if own_query is not None:
+            # Read here, and not first when it is added to: a damaged one is refused now.
+            self._of(own_query)
         others = [query for query in current.applied if query != own_query]
         known = {mark: query for query in others for mark in self._of(query)}
         for named, mark in fed.recognised(known):
@@ -137,11 +143,50 @@ class Lineage:
         if path.exists():
             marks |= _decode(path)
         if stream.exists():
-            marks.add(json.loads(stream.read_bytes())["feedback"])
+            feedback = read_json(stream).get("feedback")
+            if not isinstance(feedback, str):
+                raise DamagedFileError(stream, "it names no source")
+            marks.add(feedback)
         return marks
 
     def _path(self, query: str) -> Path:
         return self.directory / f"{query}.json"
+
+
+def refuse_other_history(
+    checkpoint: Checkpoint, current: ModelVersion | None, log: BatchLog
+) -> None:
+    """Raise UserError when a checkpoint and a model were not made together.
+
+    Either may have been restored from an older copy: then rows would be left out, or counted
+    twice.
+
+    Parameters
+    ----------
+    checkpoint
+    current
+        The model's current version, None before it is created.
+    log
+        Of the checkpoint's work directory. It bears witness only where it has a record.
+    """
+    query, committed = checkpoint.query, checkpoint.committed
+    if query is None:
+        return
+    learned = current.applied.get(query) if current else None
+    if learned is not None and (checkpoint.planned is None or learned > checkpoint.planned):
+        raise UserError(
+            f"--workdir: the model has learned query {query} up to batch {learned}, and the "
+            f"checkpoint {checkpoint.path} has begun none after {checkpoint.planned}: it is an "
+            "older copy. Restore the newest one, or move it away to begin anew"
+        )
+    record = None if committed is None else log.find(query, committed)
+    if record is not None and (current is None or record.version > current.version):
+        there = "no version" if current is None else f"version {current.version}"
+        raise UserError(
+            f"--workdir: batch {committed} of the checkpoint {checkpoint.path} has made version "
+            f"{record.version}, and the model here has {there}: it is an older copy. Restore the "
+            "newest one, or move the checkpoint away to begin anew"
+        )
 
 
 def fingerprint(path: str, has_header: bool) -> Fingerprint | None:
@@ -164,13 +209,16 @@ def _encode(marks: set[Mark]) -> bytes:
 
 
 def _decode(path: Path) -> set[Mark]:
-    content = json.loads(path.read_bytes())
+    content = read_json(path, (dict, list))
     if isinstance(content, list):
         content = {"format": 1, "files": content, "sources": []}
-    if content["format"] > FORMAT:
-        raise NewerFormatError(str(path), content["format"], FORMAT)
-    files = {Fingerprint(length, sha256) for length, sha256 in content["files"]}
-    return files | set(content["sources"])
+    try:
+        if content["format"] > FORMAT:
+            raise NewerFormatError(str(path), content["format"], FORMAT)
+        files = {Fingerprint(length, sha256) for length, sha256 in content["files"]}
+        return files | set(content["sources"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedFileError(path, f"it lists no inputs: {error}") from error
 
 
 def _is_empty_parquet(path: str, beginning: bytes) -> bool:

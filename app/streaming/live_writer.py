@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,17 +16,18 @@ from pyspark.sql import functions as F
 
 from app.config.run import DRIVER
 from app.contract import DIVERGED, DUPLICATE_ID, Contract
-from app.errors import StreamFailedError
 from app.files.workdir import WorkDirectory
 from app.monitor.records import LabelCounts
 from app.registry.version import ModelVersion
 from app.streaming.batch_writer import BatchContext, BatchFiles, ScoredBatch
+from app.streaming.feedback.decision import DeadLabel, Decision, Event, Label, Match
 from app.streaming.feedback.join_window import SECOND, JoinWindow
-from app.streaming.feedback.ledger import DeadLabel, Decision, Event, FeedbackLedger, Label, Match
+from app.streaming.feedback.ledger import FeedbackLedger
 from app.streaming.feedback.rows import EVENT, LABEL, MATCH
-from app.streaming.rows.labelled import LabelledRows
+from app.streaming.rows.labelled import UNKNOWN, LabelledRows
 from app.streaming.rows.validation import raw_as_json
 from app.streaming.sinks.base import Sink
+from app.streaming.sources.pace import oldest_unread
 from app.streaming.spark.runtime import task_slots
 from udfs.score import ScoreUdf
 
@@ -58,6 +60,8 @@ class LiveWriter:
         Where the features of events wait for their label: in the ledger, or in Spark.
     sinks
         Are given each batch's predictions, as they were written.
+    unread
+        Where the readers of the sources say what they read next, for the watermark to wait for.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class LiveWriter:
         score: Callable[[ModelVersion], ScoreUdf],
         state_store: str,
         sinks: Sequence[Sink] = (),
+        unread: Sequence[Path] = (),
     ) -> None:
         self.files = BatchFiles(workdir, contract)
         self._contract = contract
@@ -76,6 +81,7 @@ class LiveWriter:
         # Whose features the driver is brought: those of all events, or of those that met a label.
         self._features_of = EVENT if state_store == DRIVER else MATCH
         self._sinks = sinks
+        self._unread = unread
         self._ledgers = workdir.ledgers
         self._taken_over: FeedbackLedger | None = None
 
@@ -99,11 +105,6 @@ class LiveWriter:
         Its rows are those of :func:`app.streaming.feedback.rows.live_rows`.
         ``on_labelled`` is not called: which labels met their event is known only when the
         batch is written.
-
-        Raises
-        ------
-        StreamFailedError
-            When Spark's state lacks what it should have kept.
         """
         query, batch = context.query, context.batch
         rows = df
@@ -119,7 +120,12 @@ class LiveWriter:
             table = _for_driver(rows, self._features_of).toArrow()
             context.timer.end("score")
             context.check_fence()
-            decision = self._ledger.decide(batch, *_good_rows(table))
+            decision = self._ledger.decide(
+                batch,
+                *_good_rows(table),
+                joined=_joined(table),
+                unread=oldest_unread(self._unread),
+            )
             if "served" in table.column_names:
                 scored = _scored(table, decision.duplicates)
                 self.files.write_predictions(scored, query, batch)
@@ -135,7 +141,7 @@ class LiveWriter:
             for sink in self._sinks:
                 path = self.files.predictions_path(query, batch)
                 sink.deliver(df.sparkSession, path, query, batch)
-        labelled = self._labelled(table, decision.matches)
+        labelled = self._labelled(decision.matches)
         context.timer.end("write")
         counts = _label_counts(table, decision, dead)
         return ScoredBatch(len(served), served.rows_stale, _reasons(dead, EVENT), labelled, counts)
@@ -159,42 +165,19 @@ class LiveWriter:
         ]
         return _dead_table(LABEL, dead, batch)
 
-    def _labelled(self, table: pa.Table, matches: list[Match]) -> LabelledRows:
+    def _labelled(self, matches: list[Match]) -> LabelledRows:
         """Return the matches as rows to learn, in order of feedback time and event id."""
         matches = sorted(matches, key=lambda match: (match.feedback_time, match.id))
-        find = self._from_ledger if self._features_of == EVENT else _from_join
-        try:
-            features = find(table, matches)
-        except KeyError as error:
-            raise StreamFailedError(
-                f"the features of event {error.args[0]!r} are not in the state of the query, "
-                "though its label came in time: was the work directory restored from an older "
-                "copy?"
-            ) from error
+        features = np.frombuffer(b"".join(self._ledger.features(matches)), np.float32)
+        # Rows may have gone between two tries of a batch, so that an event was never scored.
         served = self._ledger.served([match.id for match in matches])
         return LabelledRows(
             [match.id for match in matches],
             features.reshape(-1, self._contract.n_features),
             np.array([match.label for match in matches], np.int32),
             np.array([match.event_sequence for match in matches], np.int64),
-            np.array([served[match.id] for match in matches], np.int32),
+            np.array([served.get(match.id, UNKNOWN) for match in matches], np.int32),
         )
-
-    def _from_ledger(self, table: pa.Table, matches: list[Match]) -> np.ndarray:
-        known = self._ledger.features([match.id for match in matches])
-        return np.frombuffer(b"".join(known[match.id] for match in matches), np.float32)
-
-
-def _from_join(table: pa.Table, matches: list[Match]) -> np.ndarray:
-    joined = table.filter(pc.equal(table["kind"], MATCH))
-    # An event that came twice was joined twice: only the one that was taken counts.
-    keys = zip(joined["event_id"].to_pylist(), joined["sequence"].to_pylist(), strict=True)
-    places = {key: place for place, key in enumerate(keys)}
-    order = [places.get((match.id, match.event_sequence)) for match in matches]
-    if None in order:
-        raise KeyError(matches[order.index(None)].id)
-    features = joined["features"].take(pa.array(order, pa.int64())).combine_chunks()
-    return np.asarray(features.flatten().to_numpy())
 
 
 def _event_features() -> Column:
@@ -239,9 +222,18 @@ def _columns(table: pa.Table, names: list[str]) -> Iterator[list[Any]]:
     return (table[name].to_pylist() for name in names)
 
 
-def _as_bytes(events: pa.Table) -> list[bytes | None]:
-    """Return the features of each event, None where the driver was not brought them."""
-    features = events["features"].combine_chunks()
+def _joined(table: pa.Table) -> dict[tuple[str, int], bytes]:
+    """Return the features of the events that Spark has joined with a label, by id and sequence."""
+    joined = table.filter(pc.equal(table["kind"], MATCH))
+    # An event that came twice was joined twice: only the one that was taken counts.
+    keys = zip(*_columns(joined, ["event_id", "sequence"]), strict=True)
+    features = zip(keys, _as_bytes(joined), strict=True)
+    return {key: row for key, row in features if row is not None}
+
+
+def _as_bytes(rows: pa.Table) -> list[bytes | None]:
+    """Return the features of each row, None where the driver was not brought them."""
+    features = rows["features"].combine_chunks()
     if features.null_count or not len(features):
         return [None] * len(features)
     return [row.tobytes() for row in features.flatten().to_numpy().reshape(len(features), -1)]
@@ -283,17 +275,17 @@ def _dead_table(kind: str, dead: list[DeadLabel], batch: int) -> pa.Table:
 
 def _label_counts(table: pa.Table, decision: Decision, dead: pa.Table) -> LabelCounts:
     delays = [(m.feedback_time - m.event_time) / SECOND for m in decision.matches]
+    labels = table.filter(pc.equal(table["kind"], LABEL))
+    good = labels["reason"].null_count
     return LabelCounts(
-        received=_count(table, LABEL),
+        # Those of the first try, when rows have gone since.
+        received=len(labels) - good + (good if decision.received is None else decision.received),
         dead=_reasons(dead, LABEL),
         pending=decision.pending,
         delay_seconds=sum(delays),
         longest_delay_seconds=max(delays, default=0.0),
+        dropped_by=decision.dropped_by,
     )
-
-
-def _count(table: pa.Table, kind: str) -> int:
-    return pc.sum(pc.equal(table["kind"], kind)).as_py() or 0
 
 
 def _reasons(dead: pa.Table, kind: str) -> dict[str, int]:

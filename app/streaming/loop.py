@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from pyspark.sql import DataFrame
@@ -16,40 +15,25 @@ from app.contract import DIVERGED
 from app.errors import HedgestreamError, StaleLearnerError
 from app.model.layer_watch import LayerWatch
 from app.model.state import is_finite
+from app.monitor.batch_log import BatchLog
 from app.monitor.phases import PhaseTimer
-from app.monitor.records import BatchLog, BatchRecord
+from app.monitor.records import BatchRecord
 from app.redis_io.retry import OutageRetry
 from app.registry.conflict import retry_on_conflict
+from app.registry.epochs import Lease
 from app.registry.feedback_log import FeedbackLog, LearnedRows
-from app.registry.registry import Lease, ModelRegistry
+from app.registry.registry import ModelRegistry
 from app.registry.version import ModelVersion
 from app.streaming.background_learner import BackgroundLearner, Learned
 from app.streaming.batch_writer import BatchContext, BatchWriter
 from app.streaming.rows.labelled import LabelledRows
 from app.streaming.spark.runtime import query_of_batch
+from app.streaming.steps import WRITTEN, Step
 
 if TYPE_CHECKING:
     from app.model import HBPClassifier
 
 logger = logging.getLogger(__name__)
-
-
-class Step(StrEnum):
-    """What a batch has done, in order. The numbers are those of the commit protocol."""
-
-    FENCED = "1 fenced"
-    PREDICTIONS_WRITTEN = "3 predictions written"
-    DEAD_LETTERS_WRITTEN = "3 dead letters written"
-    FEEDBACK_RECORDED = "4 feedback recorded"
-    LEARNED = "4 learned"
-    SNAPSHOT_WRITTEN = "6 snapshot written"
-    PUBLISHED = "7 published"
-    FINALIZED = "8 finalized"
-    CURRENT_WRITTEN = "8 HEAD.json written"
-    LOGGED = "9 logged"
-
-
-_WRITTEN = {"predictions": Step.PREDICTIONS_WRITTEN, "dead_letters": Step.DEAD_LETTERS_WRITTEN}
 
 
 class MicroBatchLoop:
@@ -79,6 +63,8 @@ class MicroBatchLoop:
     before_scoring
         Called before each batch is scored. While a worker is still warming up
         Spark would start another, and wait for that one.
+    upkeep
+        Called after each batch that was logged.
 
     Attributes
     ----------
@@ -107,6 +93,7 @@ class MicroBatchLoop:
         on_batch: Callable[[BatchRecord], None],
         warn: Callable[[str], None],
         before_scoring: Callable[[], None] = lambda: None,
+        upkeep: Callable[[], None] = lambda: None,
     ) -> None:
         self.failure: Exception | None = None
         self.batch: int | None = None
@@ -124,6 +111,7 @@ class MicroBatchLoop:
         self._on_batch = on_batch
         self._warn = warn
         self._before_scoring = before_scoring
+        self._upkeep = upkeep
         self._feedback = FeedbackLog.of(registry.directory)
         self._base: ModelVersion | None = base
         self._lease: Lease | None = None
@@ -142,12 +130,22 @@ class MicroBatchLoop:
         try:
             self._process(df, batch)
         except Exception as error:
-            self.failure = self._overtaken() or error
+            self.failure = self.overtaken() or error
             raise
         finally:
             self.ended = time.perf_counter()
 
-    def _overtaken(self) -> StaleLearnerError | None:
+    def take_over(self, query: str) -> None:
+        """Become the one learner of a query, which is to be started.
+
+        Raises
+        ------
+        HedgestreamError
+            When that cannot be done.
+        """
+        self._retry(lambda: self._lease_on(query))
+
+    def overtaken(self) -> StaleLearnerError | None:
         """Return the error of a newer learner, if that is why something failed."""
         try:
             if self._lease is not None:
@@ -182,7 +180,7 @@ class MicroBatchLoop:
         5. A state that holds a NaN or an infinity is dropped, and its rows become
            dead letters ``diverged``; go to 9.
            *Crash:* the next try diverges as well, or finds the dead letters written.
-        6. Write the snapshot of the next version.
+        6. Stage the next version: write its snapshot, then its record.
            *Crash:* a file that nothing names; the next try writes the same state.
         7. Publish: compare-and-set in Redis of version, commit and epoch. This is
            the commit. If another learner was first, load its version, learn again
@@ -262,6 +260,7 @@ class MicroBatchLoop:
         self._fence(lease)
         self._log.write(record)
         self._reached(Step.LOGGED)
+        self._upkeep()
         self._timer.end("log")
         self._on_batch(self._timed(record))
 
@@ -272,7 +271,7 @@ class MicroBatchLoop:
     def _written(self, part: str) -> None:
         if self.first_predicted is None:
             self.first_predicted = time.perf_counter()
-        self._reached(_WRITTEN[part])
+        self._reached(WRITTEN[part])
 
     def _fence(self, lease: Lease) -> None:
         self._retry(lambda: self._registry.fence(lease))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable
@@ -12,9 +11,10 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 from pyspark.sql.streaming.query import StreamingQuery
 
-from app.errors import StaleLearnerError, StreamFailedError, UserError
+from app.errors import StreamFailedError, UserError
 from app.streaming.loop import MicroBatchLoop
-from app.streaming.spark.failures import SPARK_ERRORS, first_line_of_cause, is_checkpoint_taken
+from app.streaming.spark.bridge import stop_query
+from app.streaming.spark.failures import SPARK_ERRORS, is_checkpoint_taken, line_of_cause
 from app.streaming.spark.runtime import hadoop_path
 
 _POLL_SECONDS = 0.2
@@ -74,10 +74,10 @@ def run_query(
     checkpoint: Path,
     *,
     available_now: bool,
-    stop: StopRequest | None = None,
+    is_to_end: Callable[[], bool],
     explain: Callable[[Exception], str | None] = lambda error: None,
-) -> None:
-    """Run a loop over a stream until it ends, fails, or is asked to stop.
+) -> bool:
+    """Run a loop over a stream until it ends, fails, or is to end.
 
     Parameters
     ----------
@@ -86,10 +86,15 @@ def run_query(
     checkpoint
     available_now
         End when what is there at the start has been read.
-    stop
-        Ends the query after the batch in hand.
+    is_to_end
+        Asked a few times a second: whether the query is to end after the batch in hand.
     explain
         Returns the cause of a failure where it knows it better than Spark.
+
+    Returns
+    -------
+    bool
+        Whether the stream ended by itself.
 
     Raises
     ------
@@ -105,21 +110,22 @@ def run_query(
         writer = writer.trigger(availableNow=True)
     query = writer.start()
     try:
-        _wait_for_end(query, gate, checkpoint, stop)
+        _wait_for_end(query, gate, checkpoint, is_to_end)
     except PySparkException as error:
         if gate.is_closed and loop.failure is None:
-            return
-        raise _failure(query, loop, error, explain) from error
+            return False
+        raise _failure(query, loop, checkpoint, error, explain) from error
     finally:
-        query.stop()
+        stop_query(query, gate.close)
+    return not gate.is_closed
 
 
 def _wait_for_end(
-    query: StreamingQuery, gate: _Gate, checkpoint: Path, stop: StopRequest | None
+    query: StreamingQuery, gate: _Gate, checkpoint: Path, is_to_end: Callable[[], bool]
 ) -> None:
     """Wait until the query has ended, or may be ended between two batches."""
     while not _has_ended(query, _POLL_SECONDS):
-        if stop is not None and stop.was_made:
+        if is_to_end():
             gate.close()
             _wait_for_commit(query, checkpoint, gate.last)
             return
@@ -143,14 +149,16 @@ def _has_ended(query: StreamingQuery, seconds: float) -> bool:
 def _failure(
     query: StreamingQuery,
     loop: MicroBatchLoop,
+    checkpoint: Path,
     error: PySparkException,
     explain: Callable[[Exception], str | None],
 ) -> Exception:
     """Return the exception that the end of a query is raised as."""
     if is_checkpoint_taken(error):
-        return StaleLearnerError(
-            f"this learner of query {query.id} found its checkpoint moved on: a newer learner "
-            "runs on it"
+        return loop.overtaken() or StreamFailedError(
+            f"query {query.id} found the files of its checkpoint {checkpoint} changed by something "
+            "else while it ran, or damaged; no newer learner has begun on it. Run the same command "
+            "again to learn which file is missing, and restore it"
         )
     failure = loop.failure or error
     where = "before its first batch"
@@ -159,12 +167,6 @@ def _failure(
     where = f"query {query.id} failed {where}"
     if isinstance(failure, (*SPARK_ERRORS, UserError)):
         # A Python worker's errors come as Spark's.
-        return StreamFailedError(f"{where}: {explain(failure) or first_line_of_cause(failure)}")
+        return StreamFailedError(f"{where}: {explain(failure) or line_of_cause(failure)}")
     failure.add_note(where)
     return failure
-
-
-def query_of(checkpoint: Path) -> str | None:
-    """Return the id of the query that a checkpoint belongs to, or None before its first start."""
-    metadata = checkpoint / "metadata"
-    return json.loads(metadata.read_bytes())["id"] if metadata.exists() else None

@@ -11,14 +11,19 @@ from pyspark.sql import DataFrame, SparkSession
 from app.config.run import ReplaySettings
 from app.files.finders import NamedFinder
 from app.files.manifest import FileManifest
+from app.files.resuming.checkpoint import Checkpoint
+from app.files.resuming.remembered import RememberedSettings
+from app.files.sequence import check_position
 from app.files.workdir import WorkDirectory
+from app.monitor.batch_log import BatchLog
 from app.monitor.listener import Listener
-from app.monitor.metrics import RunSummary, Totals
-from app.monitor.records import BatchLog
+from app.monitor.metrics import RunSummary
 from app.registry.open import OpenModel
 from app.streaming.batch_writer import BatchWriter
+from app.streaming.feedback.proof import check_no_seen_ids, check_seen_ids
 from app.streaming.lineage import FileInput, Input
 from app.streaming.model_binding import BoundModel, ModelInput, Roles, choose_classes
+from app.streaming.query import StopRequest
 from app.streaming.replay_writer import ReplayWriter
 from app.streaming.rows.class_counts import count_labels
 from app.streaming.rows.validation import parse_and_validate
@@ -31,12 +36,16 @@ from app.streaming.spark.scorers import Scorers
 _LEAST_ROWS_PER_TASK = 2000
 
 
-def replay(settings: ReplaySettings, listener: Listener | None = None) -> RunSummary:
+def replay(
+    settings: ReplaySettings,
+    listener: Listener | None = None,
+    stop: StopRequest | None = None,
+) -> RunSummary:
     """Replay the input from where the work directory left off, and return what was done.
 
     Parameters and errors are those of :func:`app.streaming.run.run`.
     """
-    return run(_ReplayJob(settings), settings, listener)
+    return run(_ReplayJob(settings), settings, listener, stop)
 
 
 def scoring_tasks(cores: int, rows_per_batch: int) -> int:
@@ -67,19 +76,34 @@ class _ReplayJob:
     def inspect(self) -> None:
         self._input = read_input(self._settings)
 
-    def check(self, opened: OpenModel) -> None:
-        """Nothing: a replay finds in its input what a new model needs."""
-
     def checkpoint(self, workdir: WorkDirectory) -> Path:
         return workdir.replay_checkpoint
 
+    def verify(self, workdir: WorkDirectory, checkpoint: Checkpoint) -> None:
+        if checkpoint.query is None:
+            return
+        self._remembered(workdir).refuse_others()
+        listed = self._manifest(workdir).files
+        for position in checkpoint.offsets():
+            if position is not None:
+                check_position(position, listed, named=str(workdir.replay_files))
+        if self._settings.id is not None:
+            check_seen_ids(
+                workdir.seen_ids, checkpoint.query, checkpoint.committed, checkpoint.planned
+            )
+        else:
+            check_no_seen_ids(workdir.seen_ids, checkpoint.query)
+
+    def check(self, opened: OpenModel) -> None:
+        """Nothing: a replay finds in its input what a new model needs."""
+
     def describe(
-        self, workdir: WorkDirectory, opened: OpenModel, query: str | None
+        self, workdir: WorkDirectory, opened: OpenModel, checkpoint: Checkpoint
     ) -> tuple[ModelInput, Input]:
         roles = Roles(self._settings.label, self._settings.id, self._settings.time)
         layout = self._input.layout
         self._files = self._input.files
-        if query is not None:
+        if checkpoint.query is not None:
             known = self._manifest(workdir).files
             self._files = tuple(dict.fromkeys((*known, *self._files)))
         fed = FileInput(self._files, layout.row_format == "csv")
@@ -90,10 +114,13 @@ class _ReplayJob:
         counts = count_labels(self._input.files, self._input.layout, label)
         return choose_classes(counts, label, listener.warned)
 
-    def begin(self, workdir: WorkDirectory, query: str | None) -> None:
-        if query is None:
-            # Without the checkpoint there is no offset that counts the files remembered.
-            workdir.forget_replay_files()
+    def begin(self, workdir: WorkDirectory, checkpoint: Checkpoint) -> None:
+        if checkpoint.query is None:
+            # Without the checkpoint there is no offset that counts the files listed.
+            listed = self._manifest(workdir).files
+            if listed != list(self._files[: len(listed)]):
+                workdir.set_replay_files_aside()
+        self._remembered(workdir).write()
         manifest = self._manifest(workdir)
         # Once more when another run has listed files meanwhile.
         while manifest.look():
@@ -102,7 +129,7 @@ class _ReplayJob:
 
     def rows_to_read(self, log: BatchLog) -> int | None:
         rows = count_rows(self._files, self._input.layout)
-        return max(0, rows - Totals.of(log.read()).rows_in)
+        return max(0, rows - log.totals().rows_in)
 
     def scoring_tasks(self, slots: int) -> tuple[int, int]:
         rows = self._settings.rows_per_batch
@@ -125,6 +152,11 @@ class _ReplayJob:
             tasks=self._tasks,
         )
         return parse_and_validate(rows, bound.contract, self._input.layout.row_format)
+
+    def _remembered(self, workdir: WorkDirectory) -> RememberedSettings:
+        names = ("format", "label", "id", "time")
+        settings = {name: getattr(self._settings, name) for name in names}
+        return RememberedSettings(workdir.replay_settings, settings)
 
     def _manifest(self, workdir: WorkDirectory) -> FileManifest:
         table = self._settings.input if self._settings.format == "delta" else None

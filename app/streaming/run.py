@@ -11,21 +11,26 @@ from typing import Protocol
 from pyspark.sql import DataFrame, SparkSession
 
 from app.config.run import RunSettings
+from app.errors import StoppedEarlyError
+from app.files.resuming.checkpoint import Checkpoint, inspect_checkpoint
+from app.files.runs import claimed
 from app.files.workdir import WorkDirectory, open_workdir
+from app.monitor.batch_log import BatchLog
 from app.monitor.listener import Listener
-from app.monitor.metrics import RunSummary, Tally, Totals
-from app.monitor.records import BatchLog, BatchRecord
+from app.monitor.metrics import RunSummary, Tally
+from app.monitor.records import BatchRecord
 from app.redis_io.retry import OutageRetry
 from app.registry.open import OpenModel, open_model
+from app.registry.packs.upkeep import KeptDays, Upkeep
 from app.registry.snapshots import Retention
 from app.registry.version import ModelVersion
 from app.streaming.batch_writer import BatchWriter
-from app.streaming.lineage import Input, Lineage
+from app.streaming.lineage import Input, Lineage, refuse_other_history
 from app.streaming.loop import MicroBatchLoop
 from app.streaming.model_binding import BoundModel, ModelInput, bind_model
-from app.streaming.query import StopRequest, query_of, run_query
+from app.streaming.query import StopRequest, run_query
 from app.streaming.spark.conf import configured
-from app.streaming.spark.failures import quiet_gateway
+from app.streaming.spark.failures import spark_failures
 from app.streaming.spark.runtime import task_slots
 from app.streaming.spark.scorers import (
     Scorers,
@@ -78,6 +83,18 @@ class Job(Protocol):
             When it cannot be used.
         """
 
+    def checkpoint(self, workdir: WorkDirectory) -> Path:
+        """Return where Spark keeps the offsets of the query."""
+
+    def verify(self, workdir: WorkDirectory, checkpoint: Checkpoint) -> None:
+        """Make sure that what lies beside a checkpoint belongs to it, before anything is changed.
+
+        Raises
+        ------
+        HedgestreamError
+            When a part is gone, is an older copy, or was made with other settings.
+        """
+
     def check(self, opened: OpenModel) -> None:
         """Compare the settings with the model, before Spark is started.
 
@@ -87,22 +104,18 @@ class Job(Protocol):
             When they are not enough for it.
         """
 
-    def checkpoint(self, workdir: WorkDirectory) -> Path:
-        """Return where Spark keeps the offsets of the query."""
-
     def describe(
-        self, workdir: WorkDirectory, opened: OpenModel, query: str | None
+        self, workdir: WorkDirectory, opened: OpenModel, checkpoint: Checkpoint
     ) -> tuple[ModelInput, Input]:
         """Return what the model learns from, and what that is known again by.
 
-        Nothing is written yet. ``query`` is that of the checkpoint, None before its first
-        start.
+        Nothing is written yet.
         """
 
     def find_classes(self, listener: Listener) -> tuple[str, ...]:
         """Return the classes of a new model when the settings do not name them."""
 
-    def begin(self, workdir: WorkDirectory, query: str | None) -> None:
+    def begin(self, workdir: WorkDirectory, checkpoint: Checkpoint) -> None:
         """Write down what the query reads, once nothing speaks against it."""
 
     def rows_to_read(self, log: BatchLog) -> int | None:
@@ -144,15 +157,35 @@ def run(
     ------
     UserError
         When an option, a column or a source cannot be used.
+    WorkdirInUseError
+        When another run is at work, and the settings say to leave it alone.
+    TakenOverError
+        When a newer run has come.
+    StoppedEarlyError
+        When ``stop`` is made before the query is up, or before one that ends by itself has.
     HedgestreamError
         When the run cannot go on.
     """
     started = time.perf_counter()
     listener = listener or Listener()
+    stop = stop or StopRequest()
     check_executor_url(settings)
     job.inspect()
     workdir = open_workdir(settings.workdir)
+
+    def check_stop() -> None:
+        if stop.was_made:
+            raise StoppedEarlyError(
+                "asked to end before the query was up, so nothing was read; the same command goes "
+                "on from there"
+            )
+
     with contextlib.ExitStack() as stack:
+        claim = stack.enter_context(
+            claimed(workdir.path, settings.if_running, warn=listener.warned, check_stop=check_stop)
+        )
+        checkpoint = inspect_checkpoint(job.checkpoint(workdir))
+        job.verify(workdir, checkpoint)
         opened = stack.enter_context(
             open_model(
                 workdir.path,
@@ -163,8 +196,13 @@ def run(
             )
         )
         registry = opened.registry
+        log = BatchLog(workdir.batches, listener.warned)
+        refuse_other_history(checkpoint, opened.current, log)
+        if checkpoint.query is not None and opened.current is not None:
+            learned = opened.current.applied.get(checkpoint.query)
+            job.verify(workdir, checkpoint.with_learned(learned))
         job.check(opened)
-        stack.enter_context(quiet_gateway())
+        stack.enter_context(spark_failures())
 
         def import_model_meanwhile() -> None:
             # Joined before an error can be printed: the import drops standard error meanwhile.
@@ -175,17 +213,17 @@ def run(
             packages=job.packages,
             short_run=job.is_short,
             on_launched=import_model_meanwhile,
+            warn=listener.warned,
         )
-        checkpoint = job.checkpoint(workdir)
-        query = query_of(checkpoint)
-        rows, fed = job.describe(workdir, opened, query)
+        rows, fed = job.describe(workdir, opened, checkpoint)
         bound = bind_model(settings, opened, rows, lambda: job.find_classes(listener))
         current = registry.current(opened.current)
         lineage = Lineage(registry.directory / "inputs")
         if not settings.allow_relearn:
-            lineage.refuse_learned(fed, query, current)
-        job.begin(workdir, query)
-        log = BatchLog(workdir.batches)
+            lineage.refuse_learned(fed, checkpoint.query, current)
+        job.begin(workdir, checkpoint)
+        kept = KeptDays(settings.keep_predictions, settings.keep_dead_letters)
+        upkeep = Upkeep(workdir, registry.versions, kept, listener.warned)
         tally = Tally()
         listener.started(job.rows_to_read(log))
 
@@ -196,7 +234,16 @@ def run(
         tasks, rows_per_task = job.scoring_tasks(task_slots(spark))
         n_features = bound.contract.n_features
         scorers = stack.enter_context(
-            ready_scorers(spark, settings, opened, bound.version, n_features, rows_per_task, tasks)
+            ready_scorers(
+                spark,
+                settings,
+                opened,
+                bound.version,
+                n_features,
+                rows_per_task,
+                tasks,
+                listener.warned,
+            )
         )
         writer = job.writer(workdir, bound, scorers)
         stack.callback(writer.close)
@@ -213,17 +260,29 @@ def run(
             on_batch=on_batch,
             warn=listener.warned,
             before_scoring=scorers.warming.join,
+            upkeep=upkeep,
         )
         stack.enter_context(configured(spark, job.conf))
         stream = job.rows(spark, workdir, opened, bound)
-        run_query(
+        if checkpoint.query is not None:
+            # A learner that hangs, or is out of sight, is to write nothing beside this one.
+            loop.take_over(checkpoint.query)
+        check_stop()
+        claim.check()
+        ended = run_query(
             stream,
             loop,
-            checkpoint,
+            checkpoint.path,
             available_now=job.ends_by_itself,
-            stop=stop,
+            is_to_end=lambda: stop.was_made or claim.is_taken_over,
             explain=job.explain,
         )
+        claim.check()
+        if job.ends_by_itself and not ended:
+            raise StoppedEarlyError(
+                f"asked to end before all was read, and ended after batch {loop.batch}; the same "
+                "command goes on from there"
+            )
         current = registry.current(current)
     return _summary(tally, log, loop, current, started)
 
@@ -232,7 +291,7 @@ def _summary(
     tally: Tally, log: BatchLog, loop: MicroBatchLoop, current: ModelVersion, started: float
 ) -> RunSummary:
     """Return what a run did that was started at ``started``, by ``time.perf_counter``."""
-    totals = Totals.of(log.read())
+    totals = log.totals()
     ended = time.perf_counter()
     tally.count({"start_up": (loop.began or ended) - started, "end": ended - (loop.ended or ended)})
     first = loop.first_predicted

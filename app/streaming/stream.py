@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import shutil
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 
-from app.config.run import ROCKSDB, StreamSettings
+from app.config.run import DRIVER, ROCKSDB, StreamSettings
 from app.contract import Contract, FixedContract
 from app.errors import UserError
+from app.files.aside import set_aside
 from app.files.atomic import write_durably
+from app.files.manifest import listed_files
+from app.files.resuming.checkpoint import Checkpoint
+from app.files.resuming.remembered import RememberedSettings
+from app.files.sequence import START, check_position
 from app.files.workdir import WorkDirectory
 from app.model.state import config_from_metadata
+from app.monitor.batch_log import BatchLog
 from app.monitor.listener import Listener
 from app.monitor.metrics import RunSummary
-from app.monitor.records import BatchLog
 from app.registry.open import OpenModel
 from app.streaming.batch_writer import BatchWriter
-from app.streaming.feedback.join_window import JoinWindow
+from app.streaming.feedback.join_window import JoinWindow, micros
+from app.streaming.feedback.proof import check_ledger
 from app.streaming.feedback.rows import RawRows, live_rows
 from app.streaming.lineage import FeedbackInput, Input
 from app.streaming.live_writer import LiveWriter
@@ -36,9 +42,12 @@ from app.streaming.sources.open import (
     remember_sources,
     remembered_source,
 )
+from app.streaming.sources.pace import Pace
 from app.streaming.spark.conf import JOIN_CONF, STREAM_CONF
 from app.streaming.spark.packages import kafka_package
 from app.streaming.spark.scorers import Scorers
+
+_KINDS = ("events", "feedback")
 
 
 def stream(
@@ -62,7 +71,8 @@ class _StreamJob:
     def __init__(self, settings: StreamSettings) -> None:
         self._settings = settings
         self._sources: dict[str, LiveSource] = {}
-        self._window = JoinWindow(settings.label_timeout, settings.lateness, settings.max_lag)
+        self._window = JoinWindow(settings.label_timeout, settings.lateness, settings.lag)
+        self._is_new = True
         self.is_short = self.ends_by_itself = settings.available_now
 
     @property
@@ -80,12 +90,19 @@ class _StreamJob:
     def checkpoint(self, workdir: WorkDirectory) -> Path:
         return workdir.live_checkpoint
 
+    def verify(self, workdir: WorkDirectory, checkpoint: Checkpoint) -> None:
+        if checkpoint.query is None:
+            return
+        self._remembered(workdir).refuse_others()
+        self._refuse_missing_parts(workdir, checkpoint)
+        self._refuse_other_lists(workdir, checkpoint)
+        ledger = workdir.ledgers / f"{checkpoint.query}.sqlite"
+        check_ledger(ledger, checkpoint.committed, checkpoint.planned)
+
     def describe(
-        self, workdir: WorkDirectory, opened: OpenModel, query: str | None
+        self, workdir: WorkDirectory, opened: OpenModel, checkpoint: Checkpoint
     ) -> tuple[ModelInput, Input]:
         settings, features = self._settings, self._features(opened)
-        if query is not None:
-            self._refuse_other_state_store(workdir)
         needed = {
             "events": (settings.id, settings.time, *features.names),
             "feedback": (settings.id, settings.feedback_time, settings.label),
@@ -93,8 +110,8 @@ class _StreamJob:
         for name, columns in needed.items():
             spec, ddl = getattr(settings, name), getattr(settings, f"{name}_schema")
             known = None
-            if query is not None:
-                known = remembered_source(_sources_file(workdir), name, spec)
+            if checkpoint.query is not None:
+                known = remembered_source(_sources_file(workdir), name, spec, columns)
             self._sources[name] = known or describe_source(spec, name, ddl, columns)
         roles = Roles(id=settings.id, time=settings.time)
         events = self._sources["events"].layout
@@ -103,11 +120,17 @@ class _StreamJob:
     def find_classes(self, listener: Listener) -> tuple[str, ...]:
         raise self._unnamed("classes", "the labels a,b,c")
 
-    def begin(self, workdir: WorkDirectory, query: str | None) -> None:
-        if query is None:
+    def begin(self, workdir: WorkDirectory, checkpoint: Checkpoint) -> None:
+        if checkpoint.query is None and any(workdir.live.glob("*.files")):
             # Without the checkpoint there is no offset that counts the files listed.
-            shutil.rmtree(workdir.live, ignore_errors=True)
-        write_durably(_state_store_file(workdir), self._settings.state_store.encode())
+            set_aside(workdir.live)
+        self._is_new = checkpoint.query is None
+        if self._is_new:
+            # Queries of older releases went without, and go on so.
+            write_durably(_join_file(workdir), json.dumps({"times_from": "0001-01-01"}).encode())
+            for name in _KINDS:
+                _pace_file(workdir, name).unlink(missing_ok=True)
+        self._remembered(workdir).write()
         remember_sources(_sources_file(workdir), self._sources)
 
     def rows_to_read(self, log: BatchLog) -> int | None:
@@ -119,7 +142,9 @@ class _StreamJob:
     def writer(self, workdir: WorkDirectory, bound: BoundModel, scorers: Scorers) -> BatchWriter:
         sinks = [sink_of(spec) for spec in self._settings.sinks]
         store = self._settings.state_store
-        return LiveWriter(workdir, bound.contract, self._window, scorers.udf, store, sinks)
+        # Spark's own watermark waits for no row that is still to be read; the readers see to it.
+        unread = [_pace_file(workdir, name) for name in _KINDS] if store == DRIVER else []
+        return LiveWriter(workdir, bound.contract, self._window, scorers.udf, store, sinks, unread)
 
     def rows(
         self, spark: SparkSession, workdir: WorkDirectory, opened: OpenModel, bound: BoundModel
@@ -138,14 +163,30 @@ class _StreamJob:
             rows = open_source(
                 spark,
                 source,
-                manifest=workdir.live / f"{name}.files",
+                manifest=_list_of(workdir, name),
                 redis_url=opened.redis_url,
                 max_rows_per_batch=settings.max_rows_per_batch,
                 fail_on_data_loss=settings.fail_on_data_loss,
+                pace=self._pace(workdir, name),
             )
             raw[name] = RawRows(rows, source.layout.row_format, contracts[name])
         join = self._window if settings.state_store == ROCKSDB else None
-        return live_rows(raw["events"], raw["feedback"], join)
+        return live_rows(
+            raw["events"], raw["feedback"], join, from_year_1=_join_file(workdir).exists()
+        )
+
+    def _pace(self, workdir: WorkDirectory, name: str) -> Pace:
+        """Return how the reader of a source keeps step with that of the other."""
+        settings, (other,) = self._settings, {*_KINDS} - {name}
+        column = settings.time if name == "events" else settings.feedback_time
+        return Pace(
+            own=_pace_file(workdir, name),
+            other=None if self._sources[other].spec.kind == "kafka" else _pace_file(workdir, other),
+            column=column,
+            lateness=micros(settings.lateness),
+            ahead=micros(settings.lag) if settings.state_store == ROCKSDB else None,
+            is_new=self._is_new,
+        )
 
     def explain(self, error: Exception) -> str | None:
         """Return a failure of Kafka's in its own words, without Java's around them."""
@@ -172,19 +213,49 @@ class _StreamJob:
     def _unnamed(self, option: str, meaning: str) -> UserError:
         return UserError(f"--{option}: model {self._settings.model!r} is new, so name {meaning}")
 
-    def _refuse_other_state_store(self, workdir: WorkDirectory) -> None:
-        """Raise UserError when what a stream waits with is kept in another place."""
-        remembered, wanted = _state_store_file(workdir), self._settings.state_store
-        kept = remembered.read_text() if remembered.exists() else wanted
-        if kept != wanted:
-            raise UserError(
-                f"--state-store: the events of this stream wait in {kept!r}, so it cannot go on "
-                f"with {wanted!r}; go on with {kept!r}, or begin anew in another --workdir"
-            )
+    def _remembered(self, workdir: WorkDirectory) -> RememberedSettings:
+        names = ("id", "time", "feedback_time", "label", "state_store")
+        settings = {name: getattr(self._settings, name) for name in names}
+        older = workdir.live / "state_store"
+        known = {"state_store": older.read_text()} if older.exists() else {}
+        return RememberedSettings(workdir.live / "settings.json", settings, known)
+
+    def _refuse_missing_parts(self, workdir: WorkDirectory, checkpoint: Checkpoint) -> None:
+        """Raise UserError when what a query goes on with is gone."""
+        parts = {}
+        if checkpoint.planned is not None:
+            parts[_sources_file(workdir)] = "how its sources are read"
+        if checkpoint.committed is not None and self._settings.state_store == ROCKSDB:
+            parts[checkpoint.path / "state"] = "the events that wait for their label"
+        for path, held in parts.items():
+            if not path.exists():
+                raise UserError(
+                    f"--workdir: {path} is missing, which holds {held}; restore it, or move the "
+                    f"checkpoint {checkpoint.path} away to begin anew"
+                )
+
+    def _refuse_other_lists(self, workdir: WorkDirectory, checkpoint: Checkpoint) -> None:
+        """Raise DataLossError when the files listed are not those that the offsets count."""
+        lists = [listed_files(_list_of(workdir, name)) for name in ("events", "feedback")]
+        for position in checkpoint.offsets():
+            # Those of other systems count no files.
+            if isinstance(position, dict) and position.keys() >= START.keys():
+                check_position(position, *lists, named=f"{workdir.live}/*.files")
 
 
-def _state_store_file(workdir: WorkDirectory) -> Path:
-    return workdir.live / "state_store"
+def _list_of(workdir: WorkDirectory, name: str) -> Path:
+    """Return where the files of a source are listed in the order they are read."""
+    return workdir.live / f"{name}.files"
+
+
+def _pace_file(workdir: WorkDirectory, name: str) -> Path:
+    """Return where the reader of a source says what it reads next."""
+    return workdir.live / f"{name}.next"
+
+
+def _join_file(workdir: WorkDirectory) -> Path:
+    """Return what says that the times in Spark's state are later by what year 1 is before 1970."""
+    return workdir.live / "join.json"
 
 
 def _sources_file(workdir: WorkDirectory) -> Path:

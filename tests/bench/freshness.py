@@ -126,19 +126,18 @@ def freshness(workdir: Path, written: dict[str, float], warm_up: float) -> np.nd
     }
     learned_in: dict[str, int] = {}
     for path in version_log_of(workdir).directory.glob("feedback/*/*.parquet"):
-        query, batch = path.parent.name.split("=")[1], int(path.stem.split("=")[1])
-        for event_id in pq.ParquetFile(path).read(["event_id"])["event_id"].to_pylist():
+        query, first = path.parent.name.split("=")[1], int(path.stem.split("=")[1])
+        table = pq.ParquetFile(path).read()
+        # A pack has a column for it.
+        is_pack = "batch" in table.column_names
+        batches = table["batch"].to_pylist() if is_pack else [first] * len(table)
+        for event_id, batch in zip(table["event_id"].to_pylist(), batches, strict=True):
             learned_in[event_id] = version_of_batch[query, batch]
     served: list[tuple[float, int]] = []
-    for directory in workdir.glob("predictions/query=*/batch=*"):
-        versions = [
-            pq.ParquetFile(path).read(["model_version"])["model_version"].to_numpy()
-            for path in directory.glob("*.parquet")
-        ]
-        versions = np.concatenate(versions) if versions else np.array([])
-        if len(versions):
-            # A rename marks the directory, so this is when its rows could be read.
-            served.append((directory.stat().st_ctime, int(versions.max())))
+    for path in workdir.glob("predictions/query=*/batches=*/*.parquet"):
+        versions = pq.ParquetFile(path).read(["model_version"])["model_version"].to_numpy()
+        # A link marks the file, so this is when its rows could be read.
+        served.append((path.stat().st_ctime, int(versions.max())))
     served.sort()
     times = np.array([time for time, _ in served])
     reached = np.maximum.accumulate([version for _, version in served])

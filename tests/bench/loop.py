@@ -25,8 +25,9 @@ import pyarrow.parquet as pq
 
 from app.model import HBPClassifier
 from app.model.backend import use_one_thread
+from app.monitor.batch_log import BatchLog
 from app.monitor.phases import PHASES
-from app.monitor.records import BatchLog, BatchRecord
+from app.monitor.records import BatchRecord
 from tests.bench.figures import tell
 from tests.bench.learner import N_CLASSES, N_FEATURES, rows
 

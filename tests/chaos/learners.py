@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+from app.monitor.batch_log import BatchLog
 from app.monitor.metrics import Totals
-from app.monitor.records import BatchLog
 from app.registry.open import version_log_of
 from app.registry.snapshots import SnapshotStore
 from tests.chaos.replays import Replay, ended
@@ -40,7 +40,7 @@ def problems_of_learners_at_once(root: Path, learners: int, redis_url: str) -> l
     records = list(version_log_of(replays[0].workdir).records())
     newest, published = records[-1], records[1:]
     batches = {(record.origin["query"], record.origin["batch"]) for record in published}
-    state = SnapshotStore(root / "model").read(newest.snapshot, newest.state_sha256).state
+    state = SnapshotStore(root / "model").read(newest).state
     logged = [Totals.of(BatchLog(replay.workdir / "batches").read()) for replay in replays]
     expected = {
         "rows in the state": (int(state["row_count"]), learners * ROWS),

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from app.monitor.batch_log import BatchLog
 from app.monitor.metrics import Totals
-from app.monitor.records import BatchLog
 from app.registry.open import version_log_of
 from tests.chaos.replays import ROOT
 from tests.integration.live_streams import LABEL_TIMEOUT, LATENESS, MAX_LAG
@@ -72,7 +72,7 @@ class LiveRun:
 
     def batches(self) -> int:
         """Return how many batches are done."""
-        return len(list(self.workdir.glob("batches/*/*.json")))
+        return BatchLog(self.workdir / "batches").totals().batches
 
     def wait_for_batches(self, process: subprocess.Popen[str], n: int) -> bool:
         """Wait until ``n`` batches are done, or the process ends; tell whether it still runs."""

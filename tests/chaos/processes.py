@@ -10,22 +10,30 @@ import copy
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import redis
 
 from app.config.model import ModelConfig
-from app.errors import RegistryError, RegistryUnavailableError, VersionConflictError
+from app.errors import (
+    RegistryError,
+    RegistryUnavailableError,
+    StateError,
+    VersionConflictError,
+)
 from app.model.state import State
-from app.monitor.records import BatchLog
+from app.monitor.batch_log import BatchLog
+from app.registry import rebuild
 from app.registry.feedback_log import FeedbackLog
-from app.registry.rebuild import Rebuilder, roll_back
+from app.registry.rebuild import Rebuilder
 from app.registry.redis_store import RedisVersionStore
 from app.registry.registry import ModelRegistry
+from app.registry.rollback import roll_back
 from app.registry.snapshots import Retention
 from app.registry.version import ModelVersion
 from app.streaming.batch_writer import BatchContext, ScoredBatch
@@ -33,14 +41,16 @@ from app.streaming.loop import MicroBatchLoop
 from app.streaming.rows.labelled import LabelledRows
 
 RETENTION = Retention(newest=3, every=4)
+METADATA = {"classes": "no,yes"}
 ROWS_PER_BATCH = 2
 
 # A process stops before each of these. The log is the last thing that a batch writes.
 STOPS = {
     "registry": ["commit"],
-    "store": ["read", "publish", "restore", "raise_epoch"],
+    "store": ["look", "publish", "restore", "replace_epoch"],
     "versions": ["append", "write_current"],
     "snapshots": ["drop"],
+    "staged": ["write", "holds", "drop"],
     "log": ["write"],
 }
 ALL_STOPS = [name for names in STOPS.values() for name in names]
@@ -57,12 +67,18 @@ class Place:
         The newest lease of each query.
     happened
         What the processes met.
+    published
+        The record of each commit that a process has published.
     """
 
     def __init__(self, url: str, directory: Path) -> None:
         self.directory = directory
         self.epochs: Counter[str] = Counter()
         self.happened: Counter[str] = Counter()
+        self.published: dict[str, dict[str, Any]] = {}
+        # The model of a few numbers takes the place of the network that is rebuilt.
+        self._patch = mock.patch.object(rebuild, "_model_of", _row_numbers)
+        self._patch.start()
         self.redis = redis.Redis.from_url(url, socket_timeout=10)
         self._store = RedisVersionStore(url, f"m-{uuid.uuid4().hex}")
 
@@ -71,6 +87,7 @@ class Place:
         return ModelRegistry(copy.copy(self._store), self.directory, RETENTION)
 
     def close(self) -> None:
+        self._patch.stop()
         self.lose("*")
         self.redis.close()
         self._store.close()
@@ -171,6 +188,8 @@ class Process:
 
         def stopping(*args: Any, **kwargs: Any) -> Any:
             self.stop(name)
+            if name == "publish":
+                self.place.published[args[0].commit] = args[0].to_json()
             return method(*args, **kwargs)
 
         setattr(owner, name, stopping)
@@ -192,7 +211,7 @@ class Rollback(Process):
     """Somebody who brings an old version back."""
 
     def begin_to(self, version: int) -> None:
-        feedback = FeedbackLog(self.place.directory / "feedback")
+        feedback = FeedbackLog.of(self.place.directory)
         rebuilder = Rebuilder(self.registry.versions, self.registry.snapshots, feedback)
         self.begin(lambda: roll_back(self.registry, rebuilder, version))
 
@@ -228,7 +247,7 @@ class Learner(Process):
             registry=self.registry,
             writer=_Writer(),
             log=self.log,
-            metadata={},
+            metadata=METADATA,
             classifier=classifier,
             base=base,
             retry=self._patiently,
@@ -242,8 +261,8 @@ class Learner(Process):
         classifier = _RowNumbers()
         newest = self.registry.versions.newest()
         try:
-            stored = newest and self.registry.snapshots.read(newest.snapshot, newest.state_sha256)
-        except RegistryError:
+            stored = newest and self.registry.snapshots.read(newest)
+        except (RegistryError, StateError):
             stored = None
         if newest is None or stored is None:
             return classifier, _UNKNOWN
@@ -331,6 +350,10 @@ class _RowNumbers:
     def partial_fit(self, features: np.ndarray, labels: np.ndarray) -> np.ndarray:
         self._rows = np.concatenate([self._rows, features[:, 0].astype("int64")])
         return np.ones((len(labels), 2))
+
+
+def _row_numbers(metadata: Mapping[str, str]) -> _RowNumbers:
+    return _RowNumbers()
 
 
 def first_state() -> State:

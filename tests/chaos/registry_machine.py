@@ -1,4 +1,4 @@
-"""Any order of commits, deaths, lost races, zombies, rollbacks and losses of Redis.
+"""Any order of commits, deaths, lost races, zombies, rollbacks, losses and forgeries of Redis.
 
 A state machine over the real loop, registry, redis-server and files. Its model of
 what must hold is small: each version holds the rows of the version it stands on,
@@ -33,12 +33,19 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from app.errors import DamagedRecordError, ModelNotFoundError, StaleLearnerError
+from app.errors import (
+    DamagedRecordError,
+    ModelNotFoundError,
+    RegistryError,
+    StaleLearnerError,
+)
 from app.redis_io.embedded import EmbeddedRedis
 from app.registry.version import ModelVersion
 from app.registry.version_log import HEAD_FILE
+from tests.chaos.forgeries import Forgeries
 from tests.chaos.processes import (
     ALL_STOPS,
+    METADATA,
     RETENTION,
     Learner,
     Place,
@@ -50,7 +57,7 @@ from tests.chaos.processes import (
 
 QUERIES = ("q1", "q2", "q3")
 
-FIELDS = [field.name for field in dataclasses.fields(ModelVersion)] + ["checksum"]
+FIELDS = [*(field.name for field in dataclasses.fields(ModelVersion)), "checksum", "record_sha256"]
 
 queries = st.sampled_from(QUERIES)
 # More often about the commit, where it matters.
@@ -72,7 +79,7 @@ class Finalized:
     rows: list[int]
 
 
-class RegistryMachine(RuleBasedStateMachine):
+class RegistryMachine(Forgeries, RuleBasedStateMachine):
     """One model, its learners, and everything that may happen to them."""
 
     url = ""
@@ -89,6 +96,10 @@ class RegistryMachine(RuleBasedStateMachine):
         self.dumps: list[dict[bytes, bytes]] = []
         self.finalized: list[Finalized] = []
         self.finished: dict[str, int] = dict.fromkeys(QUERIES, 0)
+        self.forged: set[str] = set()
+        self.harmed: set[str] = set()
+        self.outside = self.root / "outside"
+        self.outside.touch()
 
     def teardown(self) -> None:
         for process in (*self.learners.values(), *self.others):
@@ -100,7 +111,9 @@ class RegistryMachine(RuleBasedStateMachine):
     def two_create_the_model(self, turns: list[int]) -> None:
         creators = [Process(self.place), Process(self.place)]
         for creator in creators:
-            creator.begin(lambda registry=creator.registry: registry.create(first_state(), {}))
+            creator.begin(
+                lambda registry=creator.registry: registry.create(first_state(), METADATA)
+            )
         for turn in turns:
             if creators[turn].at is not None:
                 creators[turn].step()
@@ -180,7 +193,13 @@ class RegistryMachine(RuleBasedStateMachine):
     @rule()
     def recover(self) -> None:
         registry = self.place.open()
-        record = registry.recover()
+        try:
+            record, stored = registry.recover_state()
+        except RegistryError as error:
+            if not self.is_refusal(error):
+                raise
+            record, stored = registry.recover_state()
+        assert stored.metadata["classes"] == METADATA["classes"]
         assert record == registry.store.read() == registry.versions.newest()
         state = safetensors.numpy.load(registry.store.read_state(record.version))
         self.check_version_log()
@@ -210,8 +229,9 @@ class RegistryMachine(RuleBasedStateMachine):
     def damage_the_record(self, name: str, damage: bytes | None) -> None:
         key = self.place.key("head")
         if damage is None:
-            self.place.redis.hdel(key, name)
-        elif self.place.redis.exists(key):
+            if self.place.redis.type(key) == b"hash":
+                self.place.redis.hdel(key, name)
+        elif self.place.redis.type(key) == b"hash":
             self.place.redis.hset(key, name, damage)
 
     @invariant()
@@ -230,6 +250,8 @@ class RegistryMachine(RuleBasedStateMachine):
         for text in texts[len(self.finalized) :]:
             record = json.loads(text)
             assert record["version"] == len(self.finalized)
+            published = self.place.published.get(record["commit"])
+            assert record["version"] == 0 or record.items() >= published.items()
             assert record["parent"] == (
                 self.finalized[-1].record["commit"] if self.finalized else ""
             )
@@ -237,7 +259,8 @@ class RegistryMachine(RuleBasedStateMachine):
         newest = len(self.finalized) - 1
         for version, finalized in enumerate(self.finalized):
             if RETENTION.keeps(version, newest):
-                assert rows_in(self.snapshot(finalized).read_bytes()) == finalized.rows
+                self.assert_sound(finalized.record, finalized.rows)
+        assert self.outside.exists()
         path = self.place.directory / HEAD_FILE
         if path.exists():
             current = json.loads(path.read_bytes())
@@ -259,8 +282,10 @@ class RegistryMachine(RuleBasedStateMachine):
             record = self.observer.store.read()
         except DamagedRecordError:
             return
-        data = record and self.observer.store.read_state(record.version)
-        if data is None:
+        if record is None or record.commit in self.forged:
+            return
+        data = self.observer.store.read_state(record.version)
+        if data is None or data == b"text":
             return
         if record.version == len(self.finalized):
             assert record.parent == self.finalized[-1].record["commit"]
@@ -304,6 +329,8 @@ class RegistryMachine(RuleBasedStateMachine):
                 "the newest learner is no zombie"
             )
             self.happened["zombies refused"] += 1
+        elif self.is_refusal(process.error):
+            pass
         elif isinstance(process.error, ModelNotFoundError) and self.outlasted(process):
             self.happened["snapshots gone before they were read"] += 1
         elif process.error is not None:

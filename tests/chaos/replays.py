@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from app.monitor.batch_log import BatchLog
 from app.monitor.metrics import Totals
-from app.monitor.records import BatchLog
 from app.registry.open import version_log_of
 from tests.integration.streams import comparable, read_predictions
 from tests.waiting import wait_until
@@ -45,12 +45,12 @@ class Replay:
     redis_url: str | None = None
     snapshots: Path | None = None
 
-    def start(self) -> subprocess.Popen[str]:
+    def start(self, *options: str) -> subprocess.Popen[str]:
         """Start a process that carries the replay on, in a process group of its own."""
         command = [
             sys.executable, "-m", "app", "replay", "--input", str(self.stream), "--format", "csv",
             "--label", "label", "--workdir", str(self.workdir), "--layers", "3", "--units", "8",
-            "--rows-per-batch", str(self.rows_per_batch), "--keep-snapshots", "20",
+            "--rows-per-batch", str(self.rows_per_batch), "--keep-snapshots", "20", *options,
         ]  # fmt: skip
         if self.snapshots is not None:
             command += ["--snapshots", str(self.snapshots)]
@@ -69,11 +69,11 @@ class Replay:
 
     def epochs(self) -> int:
         """Return how many processes have begun to learn."""
-        return len(list(self.workdir.glob("snapshots/epochs/*/[0-9]*")))
+        return epochs(self.workdir)
 
     def batches(self) -> int:
         """Return how many batches are done."""
-        return len(list(self.workdir.glob("batches/*/*.json")))
+        return BatchLog(self.workdir / "batches").totals().batches
 
     def wait_for_learner(self, process: subprocess.Popen[str], before: int) -> bool:
         """Wait until a process started when there were ``before`` epochs has begun to learn."""
@@ -117,6 +117,11 @@ class Replay:
             "events_twice": sum(n > 1 for n in counted.values()),
             "predictions": comparable(predictions).to_csv(index=False),
         }
+
+
+def epochs(workdir: Path) -> int:
+    """Return the highest epoch given out to a learner of a work directory, 0 before the first."""
+    return max((int(p.name) for p in workdir.glob("snapshots/epochs/*/[0-9]*")), default=0)
 
 
 def differences(found: dict[str, object], expected: dict[str, object]) -> list[str]:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from app.registry.registry import ModelRegistry
-from app.streaming.loop import MicroBatchLoop, Step
+from app.streaming.loop import MicroBatchLoop
+from app.streaming.steps import Step
 from tests.integration.streams import (
     comparable,
     read_predictions,
@@ -99,7 +100,7 @@ def test_a_lost_race_learns_again_on_top_of_the_winner(stream, tmp_path, monkeyp
 
 def test_predictions_kept_from_an_earlier_try_are_not_scored_again(stream, tmp_path, monkeypatch):
     small_replay(stream, tmp_path, rows_per_batch=N)
-    (written,) = (tmp_path / "predictions").glob("query=*/batch=00000000/*.parquet")
+    (written,) = (tmp_path / "predictions").glob("query=*/batches=00000000/00000000.parquet")
     before = written.read_bytes()
     # Forget that the batch was learned, and keep what it predicted.
     shutil.rmtree(tmp_path / "snapshots")

@@ -18,9 +18,11 @@ from app.errors import RegistryUnavailableError, StorageError, StreamFailedError
 from app.monitor.listener import Listener
 from app.registry.feedback_log import FeedbackLog
 from app.registry.open import join_model, version_log_of
-from app.registry.rebuild import Rebuilder, roll_back
-from app.streaming.loop import MicroBatchLoop, Step
+from app.registry.rebuild import Rebuilder
+from app.registry.rollback import roll_back
+from app.streaming.loop import MicroBatchLoop
 from app.streaming.replay import replay
+from app.streaming.steps import Step
 from tests.chaos.learners import problems_of_learners_at_once
 from tests.chaos.replays import Replay, differences, ended, kill_at_random
 from tests.integration.streams import read_predictions, small_csv, small_replay, small_settings
@@ -165,7 +167,11 @@ def test_a_learner_that_was_stopped_and_overtaken_ends_as_stale(
     first = run.start()
     with ended(first):
         assert run.wait_for_learner(first, before=0)
-        wait_until(lambda: list(run.workdir.glob("predictions/query=*/batch=*3")), "batch 3", 60)
+        wait_until(
+            lambda: list(run.workdir.glob("predictions/query=*/batches=*/*3.parquet")),
+            "batch 3",
+            60,
+        )
         os.killpg(first.pid, signal.SIGSTOP)
         small_replay(stream, run.workdir, rows_per_batch=ROWS_PER_BATCH, redis_url=server.url)
         os.killpg(first.pid, signal.SIGCONT)

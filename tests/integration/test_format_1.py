@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
 
 import pytest
 
-from app.files.workdir import check_format
+from app.files.workdir import FORMAT, check_format
+from app.monitor.batch_log import BatchLog
 from app.report.history import version_history
 from app.streaming.replay import replay
-from tests.integration.streams import small_csv, small_settings
+from tests.integration.streams import read_predictions, small_csv, small_settings
 
 
 @pytest.fixture
@@ -32,10 +34,22 @@ def to_format_1(workdir: Path) -> None:
     snapshots = workdir / "snapshots"
     for path in (snapshots / "HEAD.json", *snapshots.glob("versions/*/*.json")):
         record = json.loads(path.read_text())
-        del record["format"], record["checksum"]
+        for name in ("format", "checksum", "metadata_sha256", "record_sha256"):
+            record.pop(name, None)
         model = record.pop("model")
         seal = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
         path.write_text(json.dumps(record | {"seal": seal, "model": model}))
+    for path in workdir.glob("predictions/*/batches=*/*.parquet"):
+        directory = path.parents[1] / f"batch={path.stem}"
+        directory.mkdir()
+        path.rename(directory / "predictions.parquet")
+    for path in workdir.glob("predictions/*/batches=*"):
+        path.rmdir()
+    for record in BatchLog(workdir / "batches").read():
+        path = workdir / "batches" / record.query / f"{record.batch:08d}.json"
+        path.write_text(json.dumps(dataclasses.asdict(record)))
+    for path in workdir.glob("batches/*/*.jsonl"):
+        path.unlink()
     for path in (snapshots / "inputs").glob("*.json"):
         path.write_text(json.dumps(json.loads(path.read_text())["files"]))
 
@@ -49,7 +63,9 @@ def test_a_replay_goes_on_where_the_release_before_stopped(inputs, tmp_path):
     small_csv(inputs / "a.csv", 130, seed=1)
     summary = replay(settings)
     assert (summary.run.rows_learned, summary.total.rows_learned) == (130, 380)
-    assert check_format(tmp_path / "w") == 2
+    assert check_format(tmp_path / "w") == FORMAT
+    assert sorted(set(read_predictions(tmp_path / "w")["batch_id"])) == [0, 1, 2, 3, 4]
+    assert not list((tmp_path / "w").glob("batches/*/*.json"))
     assert len(version_history(tmp_path / "w")) == summary.version + 1
 
     (inputs / "a.csv").rename(inputs / "zz.csv")

@@ -6,6 +6,7 @@ import json
 import sqlite3
 import threading
 from itertools import count
+from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
@@ -14,6 +15,7 @@ from app.config.connectors import SourceSpec
 from app.errors import StaleLearnerError, StorageError, StreamFailedError
 from app.monitor.listener import Listener
 from app.monitor.records import BatchRecord
+from app.registry.epochs import Epochs
 from app.streaming.query import StopRequest
 from app.streaming.replay import replay
 from app.streaming.stream import stream
@@ -107,19 +109,37 @@ def test_a_full_disk_under_the_ids_of_a_replay_is_named(tmp_path, monkeypatch):
     assert summary.total.rows_learned == 60
 
 
-def test_a_checkpoint_that_moved_on_is_a_newer_learner(tmp_path):
-    """Spark itself finds out, where it commits a batch that another query has committed."""
-    path = small_csv(tmp_path / "in.csv", 300)
-    settings = small_settings(path, tmp_path / "w", rows_per_batch=100)
+class MovedOn(Listener):
+    """Has Spark find, where it commits a batch, that the batch is committed."""
 
-    class Rival(Listener):
+    def __init__(self, workdir: Path) -> None:
+        self.workdir = workdir
+
+    def committed(self, record: BatchRecord) -> None:
+        commits = self.workdir / "checkpoint" / "commits"
+        commits.mkdir(exist_ok=True)
+        (commits / str(record.batch)).write_text('v1\n{"nextBatchWatermarkMs":0}')
+
+
+def test_a_checkpoint_that_a_newer_learner_moved_on_is_told_as_that(tmp_path):
+    class Rival(MovedOn):
         def committed(self, record: BatchRecord) -> None:
-            commits = tmp_path / "w" / "checkpoint" / "commits"
-            commits.mkdir(exist_ok=True)
-            (commits / str(record.batch)).write_text('v1\n{"nextBatchWatermarkMs":0}')
+            Epochs(self.workdir / "snapshots").claim(record.query, at_least=1)
+            super().committed(record)
 
-    with pytest.raises(StaleLearnerError, match="a newer learner runs on it"):
-        replay(settings, Rival())
+    settings = small_settings(small_csv(tmp_path / "in.csv", 300), tmp_path / "w")
+    with pytest.raises(StaleLearnerError, match="newer learner"):
+        replay(settings, Rival(tmp_path / "w"))
+
+
+def test_a_checkpoint_that_nobody_else_learns_on_is_told_as_changed(tmp_path):
+    settings = small_settings(small_csv(tmp_path / "in.csv", 300), tmp_path / "w")
+    with pytest.raises(StreamFailedError) as caught:
+        replay(settings, MovedOn(tmp_path / "w"))
+    message = str(caught.value)
+    assert f"the files of its checkpoint {tmp_path}/w/checkpoint changed by something" in message
+    assert "no newer learner has begun on it" in message
+    assert "\n" not in message
 
 
 def test_a_stop_after_an_idle_time_waits_for_the_commit_of_the_batch_in_hand(tmp_path):

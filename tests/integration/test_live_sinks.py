@@ -11,7 +11,8 @@ from deltalake import DeltaTable
 from pyspark.sql import functions as F
 
 from app.config.connectors import parse_sink
-from app.streaming.loop import MicroBatchLoop, Step
+from app.streaming.loop import MicroBatchLoop
+from app.streaming.steps import Step
 from tests.integration.live_streams import live_run, live_stream, write_json
 from tests.integration.streams import read_predictions
 

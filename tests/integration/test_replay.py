@@ -15,7 +15,8 @@ from app.model import HBPClassifier
 from app.model.scorer import PADDED_ROWS
 from app.model.state import config_from_metadata, state_from_bytes
 from app.model.xla_learner import XlaLearner
-from app.monitor.records import BatchLog
+from app.monitor.batch_log import BatchLog
+from app.registry.epochs import Epochs
 from app.registry.open import version_log_of
 from app.registry.version import ModelVersion
 from tests.integration.streams import (
@@ -214,7 +215,7 @@ def test_head_file_tells_the_version_and_the_applied_batches(replayed):
     assert ModelVersion.from_json(told) == chain.newest()
     assert (told["version"], told["state_sha256"]) == (summary.version, summary.state_sha256)
     assert told["applied"] == {metadata["id"]: 5}
-    assert chain.last_epoch(metadata["id"]) == 1
+    assert Epochs(chain.directory).last(metadata["id"]) == 1
 
 
 def test_two_runs_of_the_same_input_are_the_same(stream, replayed, tmp_path):

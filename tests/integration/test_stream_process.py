@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from app.monitor.batch_log import BatchLog
 from tests.chaos.live import LiveRun
 from tests.chaos.replays import differences, ended
 from tests.integration.live_streams import LiveStream, live_run, live_stream, write_json
@@ -53,9 +54,9 @@ def test_a_run_told_to_end_finishes_its_batch_and_the_next_goes_on_without_a_gap
     assert "ending after the batch in hand" in told
     summary = json.loads(out)
     assert summary["rows_scored"] == sum(len(part) for part in parts(rows.events)[: PARTS // 2])
-    done = {path.name for path in run.workdir.glob("batches/*/*.json")}
+    done = {record.batch for record in BatchLog(run.workdir / "batches").read()}
     committed = {path.name for path in (run.workdir / "live/checkpoint/commits").glob("[0-9]*")}
-    assert {int(Path(name).stem) for name in done} == set(map(int, committed))
+    assert done == set(map(int, committed))
 
     for part in range(PARTS // 2, PARTS):
         add(tmp_path, rows, part)

@@ -9,7 +9,8 @@ import pytest
 from app.cli.console import run
 from app.cli.main import cli
 from app.redis_io.embedded import EmbeddedRedis
-from app.registry.registry import Lease, ModelRegistry
+from app.registry.epochs import Lease
+from app.registry.registry import ModelRegistry
 from tests.unit.command_lines import CSV
 from tests.unit.places import METADATA, Place, state_of
 

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import redis
 
+from app.registry.epochs import Lease
 from app.registry.redis_store import RedisVersionStore
-from app.registry.registry import Lease, ModelRegistry, Staged
+from app.registry.registry import ModelRegistry
+from app.registry.staged import Staged
 from app.registry.version import ModelVersion
 from app.registry.version_log import VersionLog
 
@@ -57,7 +59,7 @@ class Place:
 
     def lose(self) -> None:
         """Empty Redis of the model."""
-        for key in self.contents():
+        for key in self.redis.scan_iter(self.key("*")):
             self.redis.delete(key)
 
     def rewind(self, contents: dict[str, bytes | dict[bytes, bytes]]) -> None:
@@ -77,16 +79,19 @@ class Place:
         """Return the records of the version log, as a process that has just started reads them."""
         return list(VersionLog(self.directory, self.model).records())
 
+    def staged(self) -> list[str]:
+        return sorted(path.name for path in self.directory.glob("staged/*"))
+
     def snapshots(self) -> list[str]:
         return sorted(path.name for path in self.directory.glob("*.safetensors"))
 
     def history(self) -> dict[str, bytes]:
-        """Return all files but the snapshots."""
+        """Return all files but the snapshots, and what is staged."""
         files = (path for path in self.directory.rglob("*") if path.is_file())
         return {
             str(path.relative_to(self.directory)): path.read_bytes()
             for path in files
-            if path.suffix != ".safetensors"
+            if path.suffix != ".safetensors" and path.parent.name != "staged"
         }
 
 

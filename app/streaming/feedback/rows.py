@@ -16,10 +16,13 @@ from pyspark.sql import functions as F
 
 from app.contract import Contract
 from app.files.sequence import SEQUENCE_COLUMN
-from app.streaming.feedback.join_window import JoinWindow
+from app.streaming.feedback.join_window import SECOND, JoinWindow, micros
 from app.streaming.rows.validation import RAW_COLUMN, parse_and_validate, raw_as_json
 
 EVENT, LABEL, MATCH = "event", "label", "match"
+
+_TO_1970 = 62_135_596_800 * SECOND
+"""From the beginning of year 1 to that of 1970, where Spark's watermark begins."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,9 @@ class RawRows:
         )
 
 
-def live_rows(events: RawRows, feedback: RawRows, join: JoinWindow | None) -> DataFrame:
+def live_rows(
+    events: RawRows, feedback: RawRows, join: JoinWindow | None, *, from_year_1: bool = True
+) -> DataFrame:
     """Return events, labels and matches as one streaming DataFrame.
 
     Parameters
@@ -56,15 +61,18 @@ def live_rows(events: RawRows, feedback: RawRows, join: JoinWindow | None) -> Da
     feedback
     join
         Within which bounds Spark joins events and labels; without, there are no matches.
+    from_year_1
+        Whether times go into the join as if year 1 were 1970, before which Spark joins nothing.
+        A query stays with what its state began with.
 
     Returns
     -------
     DataFrame
         ``kind`` (event, label or match), ``sequence`` (long; a match has its event's),
-        ``event_id``, ``time`` (of the event or of the label), ``features`` (array of
-        float, null in a bad event and in a label), ``label_index`` (int, of a good
-        label), ``reason`` (null in a good row), ``row`` (JSON of a bad event and of
-        every label), ``raw`` (struct, an event's input row).
+        ``event_id``, ``time`` (of the event or of the label; a match has none),
+        ``features`` (array of float, null in a bad event and in a label), ``label_index``
+        (int, of a good label), ``reason`` (null in a good row), ``row`` (JSON of a bad event
+        and of every label), ``raw`` (struct, an event's input row).
     """
     scored, labels = events.validated(), feedback.validated()
     no_raw = F.lit(None).cast(scored.schema[RAW_COLUMN].dataType).alias(RAW_COLUMN)
@@ -94,11 +102,11 @@ def live_rows(events: RawRows, feedback: RawRows, join: JoinWindow | None) -> Da
     if join is None:
         return rows
     return rows.unionByName(
-        _matches(scored, labels, join).select(
+        _matches(scored, labels, join, _TO_1970 if from_year_1 else 0).select(
             F.lit(MATCH).alias("kind"),
             SEQUENCE_COLUMN,
             "event_id",
-            "time",
+            F.lit(None).cast("timestamp").alias("time"),
             "features",
             F.lit(None).cast("int").alias("label_index"),
             F.lit(None).cast("string").alias("reason"),
@@ -108,27 +116,31 @@ def live_rows(events: RawRows, feedback: RawRows, join: JoinWindow | None) -> Da
     )
 
 
-def _matches(events: DataFrame, labels: DataFrame, window: JoinWindow) -> DataFrame:
+def _matches(events: DataFrame, labels: DataFrame, window: JoinWindow, later: int) -> DataFrame:
+    """Return the events that met a label, with times so many microseconds later than they are."""
     delay = f"{window.spark_delay} microseconds"
+    time = F.col("event_time")
+    if later:
+        time = F.timestamp_micros(F.unix_micros(time) + later)
     good_events = (
         events.filter("reason IS NULL")
-        .select(SEQUENCE_COLUMN, "event_id", F.col("event_time").alias("time"), "features")
+        .select(SEQUENCE_COLUMN, "event_id", time.alias("time"), "features")
         .withWatermark("time", delay)
         .alias("e")
     )
     good_labels = (
         labels.filter("reason IS NULL")
-        .select(F.col("event_id").alias("label_id"), F.col("event_time").alias("label_time"))
+        .select(F.col("event_id").alias("label_id"), time.alias("label_time"))
         .withWatermark("label_time", delay)
         .alias("l")
     )
     within = (
         F.expr("event_id = label_id")
-        & (F.col("time") >= F.col("label_time") - _seconds(window.label_timeout))
-        & (F.col("time") <= F.col("label_time") + _seconds(window.lateness))
+        & (F.col("time") >= F.col("label_time") - _interval(window.label_timeout))
+        & (F.col("time") <= F.col("label_time") + _interval(window.lateness))
     )
     return good_labels.join(good_events, within, "inner").select("e.*")
 
 
-def _seconds(seconds: float) -> Column:
-    return F.expr(f"interval {round(seconds * 1_000_000)} microseconds")
+def _interval(seconds: float) -> Column:
+    return F.expr(f"interval {micros(seconds)} microseconds")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from app.contract import Contract
+from app.files.batches.dataset import WriteOnceParquet
 
 
 def prediction_table(scored: pa.Table, contract: Contract, batch: int) -> pa.Table:
@@ -69,8 +68,16 @@ class Served:
         return dict(zip(self.event_ids.to_pylist(), self.classes.to_pylist(), strict=True))
 
 
-def read_served(directory: Path, contract: Contract) -> Served:
-    """Read the predictions of a batch back, none if it has no file."""
+def read_served(
+    predictions: WriteOnceParquet, query: str, batch: int, contract: Contract
+) -> Served:
+    """Read the predictions of a batch back, none if it has no file.
+
+    Raises
+    ------
+    DamagedFileError
+        When they cannot be read.
+    """
     schema = pa.schema(
         [
             ("event_id", pa.string()),
@@ -78,9 +85,8 @@ def read_served(directory: Path, contract: Contract) -> Served:
             ("stale", pa.bool_()),
         ]
     )
-    files = [pq.ParquetFile(path) for path in directory.glob("*.parquet")]
-    tables = [file.read(columns=schema.names) for file in files] or [schema.empty_table()]
-    table = pa.concat_tables(tables)
+    written = predictions.read(query, batch, schema.names)
+    table = schema.empty_table() if written is None else written
     classes = pc.index_in(table["prediction"], _labels(contract))
     return Served(table["event_id"], classes, pc.sum(table["stale"]).as_py() or 0)
 

@@ -1,6 +1,6 @@
 """Where predictions go beside the work directory.
 
-A sink is given the files of a batch as they were written, once. So whatever is tried
+A sink is given the file of a batch as it was written, once. So whatever is tried
 again after a crash, it is the same rows.
 """
 
@@ -69,5 +69,5 @@ def sink_of(spec: SinkSpec) -> Sink:
 
 
 def _read(predictions: Path) -> pa.Table:
-    files = sorted(predictions.glob("*.parquet"))
-    return pa.concat_tables([pq.ParquetFile(path).read() for path in files])
+    # One file, and not a dataset: its directories' names are no columns.
+    return pq.ParquetFile(predictions).read()

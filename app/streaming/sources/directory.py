@@ -28,9 +28,10 @@ from app.files.delta_log import newest_version, open_table, require_deltalake
 from app.files.finders import DeltaFinder, DirectoryFinder
 from app.files.manifest import FileManifest, Finder
 from app.files.permissive import open_permissively
-from app.files.sequence import START, FileRows, FileSequence, Position
+from app.files.sequence import START, FileRows, FileSequence, Position, check_position
 from app.streaming.rows.layout import RowLayout, spark_schema
 from app.streaming.sources.file_columns import csv_header, json_columns, parquet_schema
+from app.streaming.sources.pace import Pace, Pacer
 from app.streaming.sources.replay import ArrowRows
 
 _SECONDS_BETWEEN_LOOKS = 0.1
@@ -47,6 +48,7 @@ def read_directory(
     *,
     manifest: Path,
     max_rows_per_batch: int,
+    pace: Pace | None = None,
 ) -> DataFrame:
     """Return the stream of a directory's or a Delta table's rows.
 
@@ -62,6 +64,8 @@ def read_directory(
         Where the order of the files is kept, on a filesystem that the driver and
         every executor share. It belongs to the query's checkpoint.
     max_rows_per_batch
+    pace
+        How it keeps step with another source.
 
     Returns
     -------
@@ -77,7 +81,7 @@ def read_directory(
     # What a file has not is null.
     rows = layout.source_schema(str(spec)).toNullable()
     spark.dataSource.register(DirectorySource)
-    return (
+    stream = (
         spark.readStream.format(DirectorySource.name())
         .option("kind", spec.kind)
         .option("format", spec.format)
@@ -86,8 +90,10 @@ def read_directory(
         .option("columns", json.dumps(layout.columns))
         .option("schema", rows.json())
         .option("rows_per_batch", max_rows_per_batch)
-        .load()
     )
+    if pace is not None:
+        stream = stream.option("pace", pace.to_option())
+    return stream.load()
 
 
 def check_place(spec: SourceSpec) -> None:
@@ -153,12 +159,14 @@ class DirectorySource(DataSource):
         finder: Finder = (
             DeltaFinder(place) if self.options["kind"] == "delta" else DirectoryFinder(place)
         )
+        file_format, columns = self.options["format"], json.loads(self.options["columns"])
         return DirectoryStreamReader(
             FileManifest(Path(self.options["manifest"]), finder),
-            self.options["format"],
-            json.loads(self.options["columns"]),
+            file_format,
+            columns,
             to_arrow_schema(schema, timezone="UTC"),
             int(self.options["rows_per_batch"]),
+            Pacer.of(self.options, file_format, columns),
         )
 
 
@@ -176,15 +184,16 @@ class DirectoryStreamReader(SimpleDataSourceStreamReader, SupportsTriggerAvailab
         columns: list[str] | None,
         schema: pa.Schema,
         rows_per_batch: int,
+        pacer: Pacer | None = None,
     ) -> None:
         def open_file(path: str) -> FileRows:
             return open_permissively(path, file_format, columns, schema.remove(0))
 
         self._files = files
         self._sequence = FileSequence(files.files, file_format, schema.names[1:], open_file)
-        self._n_files = len(files.files)
         self._rows = ArrowRows(self._sequence, schema)
         self._rows_per_batch = rows_per_batch
+        self._pacer = pacer or Pacer()
         self._is_fixed = False
         self._next_look = 0.0
         self._read_to_end: Position | None = None
@@ -196,6 +205,7 @@ class DirectoryStreamReader(SimpleDataSourceStreamReader, SupportsTriggerAvailab
         """Take the files that are there now, and no others."""
         self._look()
         self._is_fixed = True
+        self._pacer.end_with_backlog(self.initialOffset(), self._rows.read)
 
     def read(self, start: Position) -> tuple[Iterator[pa.RecordBatch], Position]:
         if not self._is_fixed and time.monotonic() >= self._next_look:
@@ -203,15 +213,14 @@ class DirectoryStreamReader(SimpleDataSourceStreamReader, SupportsTriggerAvailab
         # Spark asks 100 times a second whether there is more.
         if start == self._read_to_end:
             return iter(()), start
-        self._check_listed(start)
-        batches, end = self._rows.read(start, self._rows_per_batch)
+        batches, end = self._pacer.read(start, self._rows_per_batch, self._rows.read)
         # Files without rows count as read: the end may move by them alone.
         self._read_to_end = end if end == start else None
         # A list's iterator: Spark copies it.
         return iter(batches), end
 
     def readBetweenOffsets(self, start: Position, end: Position) -> Iterator[pa.RecordBatch]:
-        self._check_listed(end)
+        check_position(end, self._files.files)
         batches, reached = self._rows.read(start, end["row"] - start["row"])
         if reached["row"] != end["row"]:
             raise DataLossError(
@@ -227,13 +236,4 @@ class DirectoryStreamReader(SimpleDataSourceStreamReader, SupportsTriggerAvailab
         self._next_look = ended + max(_SECONDS_BETWEEN_LOOKS, (ended - started) / _LOOK_SHARE)
         if found:
             self._sequence.extend(found)
-            self._n_files += len(found)
             self._read_to_end = None
-
-    def _check_listed(self, position: Position) -> None:
-        if position != START and position["file"] >= self._n_files:
-            raise DataLossError(
-                f"the checkpoint has read {position['file'] + 1} files, and the list of the "
-                f"source's files has {self._n_files}. Restore the manifest that belongs to the "
-                "checkpoint, or start a new checkpoint"
-            )

@@ -11,11 +11,13 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
 from app.config.connectors import SourceSpec
-from app.errors import UserError
+from app.errors import DamagedFileError, UserError
 from app.files.atomic import write_durably
+from app.files.documents import read_json
 from app.streaming.rows.layout import TYPED, RowLayout
 from app.streaming.sources.directory import layout_of, read_directory
 from app.streaming.sources.kafka import check_topic, read_kafka
+from app.streaming.sources.pace import Pace
 from app.streaming.sources.redis import read_redis_stream
 
 
@@ -52,11 +54,7 @@ def describe_source(
             f"--{option}: {spec} does not say the columns of its rows; name them and their types "
             f"with --{option}-schema, for example 'event_id string, event_time timestamp, x double'"
         )
-    for name in needed:
-        if name not in layout.columns:
-            raise UserError(
-                f"--{option}: no column '{name}' in {spec}; there are: {', '.join(layout.columns)}"
-            )
+    _refuse_missing(option, spec, layout, needed)
     return LiveSource(spec, layout)
 
 
@@ -73,7 +71,9 @@ def remember_sources(path: Path, sources: dict[str, LiveSource]) -> None:
     write_durably(path, json.dumps(content, indent=1).encode())
 
 
-def remembered_source(path: Path, option: str, spec: SourceSpec) -> LiveSource | None:
+def remembered_source(
+    path: Path, option: str, spec: SourceSpec, needed: tuple[str, ...]
+) -> LiveSource | None:
     """Return what a source was at the query's first start, None before that.
 
     Its files may have been cleared away since.
@@ -81,19 +81,30 @@ def remembered_source(path: Path, option: str, spec: SourceSpec) -> LiveSource |
     Raises
     ------
     UserError
-        When the query reads another one: its offsets would mean nothing there.
+        When the query reads another one: its offsets would mean nothing there. When it had not
+        the columns that are needed now.
+    DamagedFileError
+        When what was written down cannot be read.
     """
-    if not path.exists():
+    try:
+        known = read_json(path)[option]
+        source, schema, columns = known["source"], known["schema"], tuple(known["columns"])
+        layout = (
+            RowLayout.typed(T.StructType.fromJson(schema))
+            if schema
+            else RowLayout(spec.format, columns)
+        )
+    except FileNotFoundError:
         return None
-    known = json.loads(path.read_bytes())[option]
-    if known["source"] != str(spec):
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedFileError(path, f"it does not describe {option}") from error
+    if source != str(spec):
         raise UserError(
             f"--{option} is {spec}, but the checkpoint of this work directory reads "
-            f"{known['source']}; give another --workdir to another stream"
+            f"{source}; give another --workdir to another stream"
         )
-    if known["schema"]:
-        return LiveSource(spec, RowLayout.typed(T.StructType.fromJson(known["schema"])))
-    return LiveSource(spec, RowLayout(spec.format, tuple(known["columns"])))
+    _refuse_missing(option, spec, layout, needed)
+    return LiveSource(spec, layout)
 
 
 def open_source(
@@ -104,6 +115,7 @@ def open_source(
     redis_url: str,
     max_rows_per_batch: int,
     fail_on_data_loss: bool,
+    pace: Pace | None = None,
 ) -> DataFrame:
     """Return a streaming DataFrame of the source's raw rows.
 
@@ -117,6 +129,8 @@ def open_source(
         The Redis that Redis streams are read from.
     max_rows_per_batch
     fail_on_data_loss
+    pace
+        How it keeps step with the other source. The reader of Kafka is Spark's own, and does not.
 
     Raises
     ------
@@ -131,6 +145,7 @@ def open_source(
             spec.place,
             max_rows_per_batch=max_rows_per_batch,
             fail_on_data_loss=fail_on_data_loss,
+            pace=pace,
         )
     if spec.kind == "kafka":
         check_topic(spark, spec)
@@ -142,8 +157,23 @@ def open_source(
             fail_on_data_loss=fail_on_data_loss,
         )
     return read_directory(
-        spark, spec, source.layout, manifest=manifest, max_rows_per_batch=max_rows_per_batch
+        spark,
+        spec,
+        source.layout,
+        manifest=manifest,
+        max_rows_per_batch=max_rows_per_batch,
+        pace=pace,
     )
+
+
+def _refuse_missing(
+    option: str, spec: SourceSpec, layout: RowLayout, needed: tuple[str, ...]
+) -> None:
+    for name in needed:
+        if name not in layout.columns:
+            raise UserError(
+                f"--{option}: no column '{name}' in {spec}; there are: {', '.join(layout.columns)}"
+            )
 
 
 def _schema(option: str, ddl: str) -> T.StructType:

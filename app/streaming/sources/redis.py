@@ -26,6 +26,7 @@ from app.files.sequence import SEQUENCE_COLUMN, TEXT_COLUMN
 from app.redis_io.retry import OutageRetry
 from app.redis_io.stream import START, Position, RedisStream
 from app.redis_io.url import check_redis_url
+from app.streaming.sources.pace import Pace, Pacer
 
 DEFAULT_PATIENCE_SECONDS = 60.0
 
@@ -46,6 +47,7 @@ def read_redis_stream(
     max_rows_per_batch: int,
     fail_on_data_loss: bool = True,
     patience_seconds: float = DEFAULT_PATIENCE_SECONDS,
+    pace: Pace | None = None,
 ) -> DataFrame:
     """Return a Redis stream, from its oldest entry on, as a streaming DataFrame.
 
@@ -62,6 +64,8 @@ def read_redis_stream(
         a warning is logged and the stream goes on without them.
     patience_seconds
         How long Redis may be away before the query fails.
+    pace
+        How it keeps step with another source.
 
     Returns
     -------
@@ -77,14 +81,16 @@ def read_redis_stream(
     check_redis_url(url)
     source = _source_of(url)
     spark.dataSource.register(source)
-    return (
+    stream = (
         spark.readStream.format(source.name())
         .option("key", key)
         .option("max_rows_per_batch", max_rows_per_batch)
         .option("fail_on_data_loss", fail_on_data_loss)
         .option("patience_seconds", patience_seconds)
-        .load()
     )
+    if pace is not None:
+        stream = stream.option("pace", pace.to_option())
+    return stream.load()
 
 
 def _source_of(url: str) -> type[RedisSource]:
@@ -115,6 +121,7 @@ class RedisSource(DataSource):
             int(self.options["max_rows_per_batch"]),
             self.options["fail_on_data_loss"].lower() == "true",
             float(self.options["patience_seconds"]),
+            Pacer.of(self.options, "json", None),
         )
 
 
@@ -128,12 +135,14 @@ class RedisStreamReader(SimpleDataSourceStreamReader, SupportsTriggerAvailableNo
         max_rows_per_batch: int,
         fail_on_data_loss: bool,
         patience_seconds: float,
+        pacer: Pacer | None = None,
     ) -> None:
         self._url = url
         self._key = key
         self._max_rows_per_batch = max_rows_per_batch
         self._fail_on_data_loss = fail_on_data_loss
         self._patience_seconds = patience_seconds
+        self._pacer = pacer or Pacer()
         self._last = "+"
         # Made on first use: a reader is sent to the executors, and a connection cannot be.
         self._open: RedisStream | None = None
@@ -143,17 +152,20 @@ class RedisStreamReader(SimpleDataSourceStreamReader, SupportsTriggerAvailableNo
 
     def prepareForTriggerAvailableNow(self) -> None:
         self._last = self._patiently(lambda: self._stream.last_id())
+        self._pacer.end_with_backlog(self.initialOffset(), self._take)
 
     def read(self, start: Position) -> tuple[Iterator[pa.RecordBatch], Position]:
-        texts, end = self._patiently(
-            lambda: self._stream.read(start, self._max_rows_per_batch, self._last)
-        )
+        batches, end = self._pacer.read(start, self._max_rows_per_batch, self._take)
         # A list's iterator: Spark copies it.
-        return iter(_arrow(texts, start["row"])), end
+        return iter(batches), end
 
     def readBetweenOffsets(self, start: Position, end: Position) -> Iterator[pa.RecordBatch]:
         texts = self._patiently(lambda: self._stream.between(start, end))
         return iter(_arrow(texts, end["row"] - len(texts)))
+
+    def _take(self, start: Position, n: int) -> tuple[list[pa.RecordBatch], Position]:
+        texts, end = self._patiently(lambda: self._stream.read(start, n, self._last))
+        return _arrow(texts, start["row"]), end
 
     @property
     def _stream(self) -> RedisStream:

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 
 from pyspark.sql import SparkSession
 
+from app.streaming.spark.bridge import unless_lost
+
 QUERY_CONF = {
     # These would take a third of the time of planning, for a plan they do not make any better.
     "spark.sql.optimizer.excludedRules": ",".join(
@@ -69,8 +71,9 @@ def configured(spark: SparkSession, conf: Mapping[str, str]) -> Iterator[None]:
             spark.conf.set(key, value)
         yield
     finally:
-        for key, before_block in before.items():
-            if before_block is None:
-                spark.conf.unset(key)
-            else:
-                spark.conf.set(key, before_block)
+        with unless_lost():
+            for key, before_block in before.items():
+                if before_block is None:
+                    spark.conf.unset(key)
+                else:
+                    spark.conf.set(key, before_block)

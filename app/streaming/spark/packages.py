@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import filelock
@@ -16,6 +16,7 @@ from app.errors import UserError
 _LOCK_NAME = "hedgestream.lock"
 # Longer than a slow network takes for the ten megabytes of the Kafka connector.
 _LOCK_SECONDS = 600.0
+_SILENT_SECONDS = 5.0
 
 
 def kafka_package() -> str:
@@ -73,7 +74,13 @@ def _default_of(key: str) -> str | None:
 
 
 @contextlib.contextmanager
-def resolve_lock(directory: Path, *, timeout_seconds: float = _LOCK_SECONDS) -> Iterator[None]:
+def resolve_lock(
+    directory: Path,
+    *,
+    timeout_seconds: float = _LOCK_SECONDS,
+    silent_seconds: float = _SILENT_SECONDS,
+    warn: Callable[[str], None] = lambda message: None,
+) -> Iterator[None]:
     """Let one process at a time fetch packages into a directory of Ivy's.
 
     Ivy itself locks nothing: of two processes that download the same file, one
@@ -85,6 +92,10 @@ def resolve_lock(directory: Path, *, timeout_seconds: float = _LOCK_SECONDS) -> 
         Created when it is missing.
     timeout_seconds
         How long to wait for another process, which needs minutes on a slow network.
+    silent_seconds
+        How much of that is not worth a word.
+    warn
+        Called when it takes longer.
 
     Raises
     ------
@@ -92,10 +103,14 @@ def resolve_lock(directory: Path, *, timeout_seconds: float = _LOCK_SECONDS) -> 
         When the directory cannot be written to, or another process holds the lock for longer.
     """
     path = directory / _LOCK_NAME
-    lock = filelock.FileLock(path, timeout=timeout_seconds)
+    lock = filelock.FileLock(path)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        try:
+            lock.acquire(timeout=min(silent_seconds, timeout_seconds))
+        except filelock.Timeout:
+            warn(f"another process fetches packages for Spark, and holds {path}; waiting for it")
+            lock.acquire(timeout=timeout_seconds)
     except filelock.Timeout as error:
         raise UserError(
             f"{path} has been held by another process for {timeout_seconds:g} s: it fetches "

@@ -23,6 +23,13 @@ def task_slots(spark: SparkSession) -> int:
     return spark.sparkContext.defaultParallelism
 
 
+def wants_core(spark: SparkSession) -> bool:
+    """Return whether tasks wait for a core, and none runs."""
+    # Not by the status tracker, which learns of a stage that waits when its first task ends.
+    pool = spark.sparkContext._jsc.sc().taskScheduler().rootPool()
+    return not pool.runningTasks() and not pool.getSortedTaskSetQueue().isEmpty()
+
+
 def query_of_batch(df: DataFrame) -> str:
     """Return the id of the streaming query that a micro-batch belongs to."""
     query = df.sparkSession.sparkContext.getLocalProperty(_QUERY_ID_PROPERTY)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import secrets
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
@@ -19,9 +19,13 @@ from app.registry.open import OpenModel
 from app.registry.redis_store import READER_TIMEOUT_SECONDS, RedisVersionStore
 from app.registry.version import ModelVersion
 from app.scoring.live_model import InitialModel, ModelSource
+from app.streaming.spark.bridge import unless_lost
 from app.streaming.spark.runtime import broadcast
+from app.streaming.spark.waiting import waits_told
 from udfs.model_cache import WorkerModel
 from udfs.score import ScoreUdf, score_udf
+
+logger = logging.getLogger(__name__)
 
 _WARM_UP_ROWS = 4096
 
@@ -51,6 +55,7 @@ def ready_scorers(
     n_features: int,
     rows_per_task: int,
     tasks: int,
+    warn: Callable[[str], None] = lambda message: None,
 ) -> Iterator[Scorers]:
     """Ready the scorers of a run.
 
@@ -67,6 +72,8 @@ def ready_scorers(
         How many rows of a batch one of them will be given.
     tasks
         How many score at the same time.
+    warn
+        Called when they, or any other tasks of the run, wait for a core.
     """
     initial = broadcast(spark, InitialModel(version, opened.stored.data))
     source = ModelSource(
@@ -84,12 +91,14 @@ def ready_scorers(
         return score_udf(WorkerModel(run, initial, held))
 
     warming = in_background(_warm_workers, spark, udf(version), n_features, rows_per_task, tasks)
-    try:
-        yield Scorers(udf, warming)
-    finally:
-        # A worker that is still warming up would be busy when the next query needs one.
-        warming.join()
-        initial.destroy()
+    with waits_told(spark, warn):
+        try:
+            yield Scorers(udf, warming)
+        finally:
+            # A worker that is still warming up would be busy when the next query needs one.
+            warming.join()
+            with unless_lost():
+                initial.destroy()
 
 
 def check_executor_url(settings: RunSettings) -> None:
@@ -103,8 +112,18 @@ def check_executor_url(settings: RunSettings) -> None:
 
 
 def in_background(work: Callable[..., None], *args: object) -> threading.Thread:
-    """Start work that a later step would do itself if it were not done, or failed."""
-    thread = threading.Thread(target=work, args=args, daemon=True)
+    """Start work that a later step would do itself if it were not done, or failed.
+
+    What it fails with is left to that step, which will tell it.
+    """
+
+    def attempt() -> None:
+        try:
+            work(*args)
+        except Exception:
+            logger.debug("%s failed", work.__name__, exc_info=True)
+
+    thread = threading.Thread(target=attempt, daemon=True)
     thread.start()
     return thread
 
@@ -124,5 +143,4 @@ def _warm_workers(
     zeros = F.array_repeat(F.lit(0.0).cast("float"), n_features).alias("features")
     ids = spark.range(0, tasks * min(rows, _WARM_UP_ROWS), 1, tasks)
     warmed = ids.select(zeros).select(score("features"))
-    with contextlib.suppress(PySparkException):
-        warmed.write.format("noop").mode("overwrite").save()
+    warmed.write.format("noop").mode("overwrite").save()

@@ -9,12 +9,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from py4j.java_gateway import JavaGateway
+from py4j.protocol import Py4JError
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkRuntimeError
 from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
-from app.errors import UserError
+from app.errors import StreamFailedError, UserError
+from app.streaming.spark.bridge import forget_ended, quiet_accumulators
 from app.streaming.spark.java import require_java
 from app.streaming.spark.packages import ivy_directory, resolve_lock
 
@@ -66,6 +68,7 @@ def spark_session(
     packages: Sequence[str] = (),
     short_run: bool = True,
     on_launched: Callable[[], None] = lambda: None,
+    warn: Callable[[str], None] = lambda message: None,
 ) -> SparkSession:
     """Return the active session, or a new one: local on all cores unless configured otherwise.
 
@@ -81,6 +84,8 @@ def spark_session(
     on_launched
         Called once the JVM runs: from then on this process starts no other, and
         may play with its standard error.
+    warn
+        Called when another process is waited for.
 
     Raises
     ------
@@ -88,15 +93,19 @@ def spark_session(
         When there is no session yet and no Java to start one with.
     UserError
         When the packages cannot be fetched.
+    StreamFailedError
+        When the JVM ends before it is ready.
     """
+    forget_ended()
     if SparkContext._active_spark_context is not None:
         # Not getActiveSession, which another thread's session is not.
         session = SparkSession.builder.getOrCreate()
         on_launched()
     else:
         conf = SparkConf().setAppName(app_name)
-        gateway = None
-        if not _is_submitted():
+        if _is_submitted():
+            gateway = _launch(conf, (), warn)
+        else:
             require_java()
             os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
             conf.setMaster("local[*]").setAll(list(_LOCAL.items()))
@@ -105,24 +114,30 @@ def spark_session(
                 java_options += _SHORT_RUN_JAVA_OPTIONS
             java_options += f" -Dlog4j2.configurationFile={_LOG4J.as_uri()}"
             conf.set("spark.driver.extraJavaOptions", java_options)
-            gateway = _launch(conf, packages)
+            gateway = _launch(conf, packages, warn)
         on_launched()
         session = SparkSession(SparkContext(conf=conf, gateway=gateway))
         if packages:
             _take_jars_off_path()
+    quiet_accumulators(session.sparkContext)
     for key, value in _REQUIRED.items():
         session.conf.set(key, value)
     return session
 
 
-def _launch(conf: SparkConf, packages: Sequence[str]) -> JavaGateway:
+def _launch(conf: SparkConf, packages: Sequence[str], warn: Callable[[str], None]) -> JavaGateway:
     if not packages:
-        return launch_gateway(conf)
+        try:
+            return launch_gateway(conf)
+        except (PySparkRuntimeError, Py4JError, ConnectionError, EOFError) as error:
+            raise StreamFailedError(
+                "Spark's JVM did not start; what it printed says why"
+            ) from error
     ivy = ivy_directory()
     conf.set("spark.jars.ivy", str(ivy))
     conf.set("spark.jars.packages", ",".join(packages))
     conf.set("spark.jars.excludes", ",".join(_BROUGHT_BY_PYSPARK))
-    with resolve_lock(ivy):
+    with resolve_lock(ivy, warn=warn):
         # A spark-submit beside this process takes no lock, and may spoil the first attempt.
         with contextlib.suppress(PySparkRuntimeError):
             return launch_gateway(conf)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -12,19 +14,29 @@ import pytest
 
 from app.cli.console import run
 from app.errors import (
+    DamagedFileError,
     HedgestreamError,
     InvalidParameterError,
     RegistryUnavailableError,
+    StoppedEarlyError,
     StorageError,
+    TakenOverError,
     UserError,
+    WorkdirInUseError,
 )
-from app.monitor.records import BatchLog, BatchRecord
+from app.monitor.batch_log import BatchLog
+from app.monitor.records import BatchRecord
 from tests.unit.command_lines import CSV, replay_with
 
 pytestmark = pytest.mark.usefixtures("here")
 
 ROOT = Path(__file__).resolve().parents[3]
 RECORD = BatchRecord("q", 0, 9, 9, {}, 1, 1, 1, [1.0], "2024-01-01T00:00:00+00:00")
+
+
+def noted(error: Exception, note: str) -> Exception:
+    error.add_note(note)
+    return error
 
 
 class TestReport:
@@ -94,6 +106,16 @@ class TestRun:
             (HedgestreamError("no"), 1, "no"),
             (StorageError("full"), 1, "full"),
             (RegistryUnavailableError("gone"), 1, "gone"),
+            (
+                DamagedFileError("a/b.json", "cut short"),
+                1,
+                "a/b.json is damaged: cut short. Restore it from a copy",
+            ),
+            (WorkdirInUseError("in use"), 3, "in use"),
+            (TakenOverError("taken over"), 4, "taken over"),
+            (StoppedEarlyError("stopped"), 143, "stopped"),
+            (noted(StorageError("full"), "in batch 3"), 1, "full; in batch 3"),
+            (noted(UserError("gone"), "in batch 3"), 2, "gone; in batch 3"),
             (KeyboardInterrupt(), 130, "interrupted; run the same command again to go on"),
         ],
     )
@@ -113,13 +135,45 @@ class TestRun:
 
         assert call(cli=choosing) == (code, "", "")
 
-    def test_an_error_of_the_program_keeps_its_traceback(self, monkeypatch):
+    @pytest.mark.parametrize(
+        ("raised", "said"),
+        [
+            (ZeroDivisionError(), "ZeroDivisionError"),
+            (KeyError("query"), "KeyError: 'query'"),
+            (sqlite3.DatabaseError("file is not\na database"), "file is not a database"),
+            (RecursionError("too deep"), "RecursionError: too deep"),
+            (BrokenPipeError(32, "Broken pipe"), "BrokenPipeError: [Errno 32] Broken pipe"),
+            (FileNotFoundError(2, "No such file", "a"), "[Errno 2] No such file: 'a'"),
+        ],
+    )
+    def test_a_fault_of_the_program_is_one_line_that_says_so(self, call, raised, said):
         @click.command()
         def broken() -> None:
-            raise ZeroDivisionError
+            raise raised
+
+        code, output, errors = call(cli=broken)
+        assert (code, output) == (1, "")
+        assert f"{said}. This is a fault of hedgestream; HEDGESTREAM_TRACEBACK=1 shows" in errors
+        assert errors.startswith("error: ")
+        assert errors.count("\n") == 1
+
+    def test_a_full_disk_is_no_fault_of_the_program(self, call):
+        @click.command()
+        def writing() -> None:
+            raise OSError(errno.ENOSPC, "No space left on device", "/x")
+
+        code, _, errors = call(cli=writing)
+        assert (code, errors) == (1, "error: [Errno 28] No space left on device: '/x'\n")
+
+    @pytest.mark.parametrize("kind", [ZeroDivisionError, BrokenPipeError])
+    def test_developers_can_have_the_traceback(self, monkeypatch, kind):
+        @click.command()
+        def broken() -> None:
+            raise kind
 
         monkeypatch.setattr(sys, "argv", ["app"])
-        with pytest.raises(ZeroDivisionError):
+        monkeypatch.setenv("HEDGESTREAM_TRACEBACK", "1")
+        with pytest.raises(kind):
             run(broken)
 
     def test_no_command_at_all_shows_the_help_and_no_empty_error(self, call):
@@ -140,15 +194,6 @@ class TestRun:
         )
         os.close(writer)
         assert (done.returncode, done.stderr) == (1, "")
-
-    def test_a_pipe_of_the_program_that_broke_keeps_its_traceback(self, monkeypatch):
-        @click.command()
-        def broken() -> None:
-            raise BrokenPipeError
-
-        monkeypatch.setattr(sys, "argv", ["app"])
-        with pytest.raises(BrokenPipeError):
-            run(broken)
 
 
 HELP = """

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
+import os
 
 import pytest
 
+from app.config.run import EXIT
+from app.files.runs import claimed
 from tests.unit.command_lines import replay_with
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -111,10 +113,9 @@ class TestReplayOptions:
 
     def test_a_work_directory_in_use(self, complaint, here):
         (here / "w").mkdir()
-        with open(here / "w/.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            message = complaint(*replay_with(id="id"))
-        assert message == f"--workdir: another run is using {here}/w"
+        with claimed(here / "w", EXIT):
+            message = complaint(*replay_with(id="id"), code=3)
+        assert f"another run (process {os.getpid()}) is using {here}/w" in message
 
     def test_a_redis_that_is_not_there_is_no_mistake_of_the_options(self, complaint, monkeypatch):
         monkeypatch.setenv("REDIS_URL", "redis://u:secret@127.0.0.1:1")

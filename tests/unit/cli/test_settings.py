@@ -27,8 +27,9 @@ every_class = pytest.mark.parametrize("settings", [*COMMANDS.values(), ModelOpti
 
 LEARNING = (
     "--workdir --features --classes --redis-url --executor-redis-url --model --snapshots "
-    "--keep-snapshots --keep-every --on-registry-outage --max-staleness --registry-patience "
-    "--allow-relearn --layers --units --variant --learning-rate --beta --smoothing --hedge-loss "
+    "--keep-snapshots --keep-every --keep-predictions --keep-dead-letters --on-registry-outage "
+    "--max-staleness --registry-patience --if-running --allow-relearn --layers --units --variant "
+    "--learning-rate --beta --smoothing --hedge-loss "
     "--head-rate --input-head --gradient-clip-norm --update-batch-size --seed --json"
 )
 OWN = {
@@ -65,7 +66,7 @@ def settings_of(call):
     def parse_settings(settings, *arguments):
         seen = []
 
-        def learn(checked, listener):
+        def learn(checked, listener, stop):
             seen.append(checked)
             return SimpleNamespace(to_dict=lambda: SUMMARY)
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from app.errors import UserError
+from app.errors import DataLossError, UserError
 from app.files import sequence as sequence_module
 from app.files.sequence import START, FileSequence
 
@@ -246,3 +246,48 @@ def test_a_parquet_file_that_has_lost_a_column_is_named(tmp_path):
     pq.write_table(pa.table({"other": [2]}), files[1])
     with pytest.raises(UserError, match=r"--input: .*1\.parquet cannot be read"):
         fresh(files, "parquet").read(START, 1000)
+
+
+class TestListOfFiles:
+    """A position belongs to the list of files that it was made with."""
+
+    ROWS = [b"1,0\n", b"2,0\n3,1\n", b"4,0\n"]
+
+    @pytest.fixture
+    def files(self, tmp_path):
+        return write_text(tmp_path, [b"x,y\n" + rows for rows in self.ROWS])
+
+    def position(self, files):
+        return FileSequence(files, "csv", ()).read(START, 2)[1]
+
+    def test_more_files_after_it_change_nothing(self, files):
+        position = self.position(files[:2])
+
+        assert position == self.position(files)
+        table, _ = FileSequence(files, "csv", ()).read(position, 9)
+        assert len(table) == 2
+
+    def test_files_in_another_order_are_refused(self, files):
+        position = self.position(files)
+
+        for other in ([files[1], files[0]], [files[2], files[1], files[0]], [files[0], files[2]]):
+            with pytest.raises(DataLossError, match="are others, or in another order"):
+                FileSequence(other, "csv", ()).read(position, 1)
+
+    def test_fewer_files_are_refused(self, files):
+        with pytest.raises(DataLossError, match="read 2 files, and the list .* has 1"):
+            FileSequence(files[:1], "csv", ()).read(self.position(files), 1)
+
+    def test_a_position_of_an_older_release_is_believed(self, files):
+        position = {k: v for k, v in self.position(files).items() if k != "list"}
+
+        assert len(FileSequence(files, "csv", ()).read(position, 9)[0]) == 2
+
+
+def test_a_parquet_file_that_is_damaged_inside_is_named(tmp_path):
+    files = write_parquet(tmp_path, [[1, 2, 3], list(range(2000))], row_group_size=1000)
+    content = bytearray(Path(files[1]).read_bytes())
+    content[40:400] = bytes(byte ^ 0x5A for byte in content[40:400])
+    Path(files[1]).write_bytes(content)
+    with pytest.raises(UserError, match=r"1\.parquet cannot be read to its end: .*whole copy"):
+        fresh(files, "parquet").read(START, 5000)

@@ -39,7 +39,7 @@ class TestRefusals:
 
         for write in (
             lambda: publish(store, record(6), record(5)),
-            lambda: store.raise_epoch("q", 1),
+            lambda: store.replace_epoch("q", b"", 1),
         ):
             with redis_stays(own), pytest.raises(RegistryUnavailableError):
                 write()
@@ -53,7 +53,7 @@ class TestRefusals:
 
         for write in (
             lambda: publish(store, record(6), record(5)),
-            lambda: store.raise_epoch("q", 1),
+            lambda: store.replace_epoch("q", b"", 1),
         ):
             with pytest.raises(RegistryUnavailableError):
                 write()
@@ -73,7 +73,7 @@ class TestRefusals:
     def test_server_that_no_replica_follows_is_waited_for(self, own):
         own.redis.config_set("min-replicas-to-write", 1)
         with pytest.raises(RegistryUnavailableError):
-            own.registry.store.raise_epoch("q", 1)
+            own.registry.store.replace_epoch("q", b"", 1)
 
     @pytest.mark.parametrize(
         "refusal",
@@ -94,7 +94,7 @@ class TestRefusals:
     def test_refusal_that_passes_is_an_outage(self, place, monkeypatch, refusal):
         with replying(place, monkeypatch, refusal) as store:
             with pytest.raises(RegistryUnavailableError):
-                store.raise_epoch("q", 1)
+                store.replace_epoch("q", b"", 1)
 
     @pytest.mark.parametrize(
         "refusal",
@@ -111,7 +111,7 @@ class TestRefusals:
     def test_refusal_that_stays_is_no_outage(self, place, monkeypatch, refusal):
         with replying(place, monkeypatch, refusal) as store:
             with pytest.raises(RegistryError, match="refused") as caught:
-                store.raise_epoch("q", 1)
+                store.replace_epoch("q", b"", 1)
         assert not isinstance(caught.value, RegistryUnavailableError)
 
     def test_user_without_the_right_is_reported_and_not_waited_for(self, own):
@@ -123,7 +123,7 @@ class TestRefusals:
         with contextlib.closing(store):
             assert store.read() == record(5)
             with pytest.raises(RegistryError) as caught:
-                store.raise_epoch("q", 1)
+                store.replace_epoch("q", b"", 1)
         assert not isinstance(caught.value, RegistryUnavailableError)
         assert SECRET not in str(caught.value)
 
@@ -141,7 +141,7 @@ class TestRefusals:
 def replying(place: Place, monkeypatch, refusal: str) -> Iterator[RedisVersionStore]:
     """Yield store whose server replies to a script as one of a newer Redis, or of a cluster."""
     with monkeypatch.context() as patch:
-        patch.setattr(RedisVersionStore, "_RAISE_EPOCH", f'return redis.error_reply("{refusal}")')
+        patch.setattr(RedisVersionStore, "_REPLACE_EPOCH", f'return redis.error_reply("{refusal}")')
         store = RedisVersionStore(place.url, place.model)
     with contextlib.closing(store):
         yield store
@@ -162,11 +162,11 @@ class TestUnreachable:
             lambda store: store.read_snapshot_directory(),
             lambda store: store.read_state(0),
             lambda store: store.read_epoch("q"),
-            lambda store: store.raise_epoch("q", 1),
+            lambda store: store.replace_epoch("q", b"", 1),
             lambda store: store.restore(record(0), b"", STORE),
             lambda store: publish(store, record(1), record(0), query="q", epoch=1),
         ],
-        ids=["read", "current", "store", "state", "epoch", "raise-epoch", "restore", "publish"],
+        ids=["read", "current", "store", "state", "epoch", "replace-epoch", "restore", "publish"],
     )
     def test_unreachable_server_is_reported_without_the_password(self, call):
         port = unused_port()

@@ -139,13 +139,13 @@ def test_server_that_refuses_for_a_while_is_waited_for():
     ):
         client.config_set("maxmemory", 1)
         with pytest.raises(RegistryUnavailableError):
-            store.raise_epoch("q", 3)
+            store.replace_epoch("q", b"", 3)
         messages: list[str] = []
 
         def free_memory(line: str) -> None:
             messages.append(line)
             client.config_set("maxmemory", 0)
 
-        assert OutageRetry(60, free_memory)(lambda: store.raise_epoch("q", 3)) == 3
+        assert OutageRetry(60, free_memory)(lambda: store.replace_epoch("q", b"", 3))
         assert len(messages) == 2
         assert messages[1].startswith("Redis is back")

@@ -18,6 +18,6 @@ def publish(registry: ModelRegistry, versions: int = 1) -> ModelVersion:
     """Publish versions of a model, the first of all if there is none; return the newest."""
     current = registry.create(state_of(0), METADATA)
     for _ in range(versions):
-        state = state_of(current.version + 1)
-        current = registry.publish(current, {"kind": "batch", "query": "q"}, state, METADATA)
+        state, origin = state_of(current.version + 1), {"kind": "batch", "query": "q", "batch": 0}
+        current = registry.publish(current, origin, state, METADATA)
     return current

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from app.errors import DamagedRecordError, ModelNotFoundError, RegistryError, StateError
+from app.errors import DamagedRecordError, ModelNotFoundError, StateError
 from tests.unit.places import Place, commit, nothing_changes, publish
 
 
@@ -27,7 +27,7 @@ class TestDamagedRecordInRedis:
         "checksum": "",
         "format": "two",
         "format back": "1",
-        "format ahead": "3",
+        "format ahead": "4",
     }
 
     @pytest.mark.parametrize("damage", DAMAGES)
@@ -68,13 +68,6 @@ class TestDamagedRecordInRedis:
         with pytest.raises(DamagedRecordError):
             place.open().recover()
         assert not place.directory.exists()
-
-    def test_key_of_another_type_is_reported(self, place, registry):
-        place.redis.delete(place.key("head"))
-        place.redis.set(place.key("head"), "text")
-
-        with nothing_changes(place), pytest.raises(RegistryError, match="WRONGTYPE"):
-            registry.recover()
 
 
 class TestDamagedSnapshot:
@@ -136,7 +129,7 @@ def with_value(field: str, value: object) -> Callable[[str], str]:
         without("checksum"),
         without("format"),
         with_value("format", None),
-        with_value("format", 3),
+        with_value("format", 4),
         with_value("version", "1"),
         with_value("version", 0),
         with_value("version", None),

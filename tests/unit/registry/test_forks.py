@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from app.errors import VersionConflictError
-from app.registry.registry import Lease, ModelRegistry, Staged
+from app.registry.epochs import Lease
+from app.registry.registry import ModelRegistry
+from app.registry.staged import Staged
 from tests.unit.places import Place, commit, publish
 
 

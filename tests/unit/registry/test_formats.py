@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from app.errors import NewerFormatError
+from app.errors import NewerFormatError, RegistryError
+from app.model.state import state_to_bytes
 from app.registry.version import ModelVersion
-from tests.unit.places import Place, commit, nothing_changes, publish
-from tests.unit.version_records import as_fields, in_format_1, in_newer_format
+from tests.unit.places import METADATA, Place, commit, nothing_changes, publish, state_of
+from tests.unit.version_records import as_fields, in_format_1, in_format_2, in_newer_format
 
 Format = Callable[[ModelVersion], dict[str, Any]]
 
@@ -44,16 +45,21 @@ def records(place, registry, lease) -> list[ModelVersion]:
     return [registry.current(), publish(registry, lease), publish(registry, lease)]
 
 
-class TestFormat1:
+@pytest.fixture(params=[in_format_1, in_format_2], ids=["1", "2"])
+def earlier(request) -> Format:
+    return request.param
+
+
+class TestEarlierFormats:
     @pytest.fixture
-    def records(self, place, records) -> list[ModelVersion]:
-        """Return versions 0 to 2, all written by the first release."""
+    def records(self, place, records, earlier) -> list[ModelVersion]:
+        """Return versions 0 to 2, all written by a release before."""
         for version in range(3):
-            rewrite_file(place, f"versions/0000000/{version:010d}.json", in_format_1)
-        rewrite_file(place, HEAD, in_format_1)
-        rewrite_redis(place, in_format_1)
-        assert "seal" in fields_in_redis(place) and "format" not in fields_in_redis(place)
-        return records
+            rewrite_file(place, f"versions/0000000/{version:010d}.json", earlier)
+        rewrite_file(place, HEAD, earlier)
+        rewrite_redis(place, earlier)
+        assert "record_sha256" not in fields_in_redis(place)
+        return [dataclasses.replace(record, metadata_sha256="") for record in records]
 
     def test_records_are_read_and_stay_as_they_are(self, place, records):
         with nothing_changes(place):
@@ -66,11 +72,30 @@ class TestFormat1:
         assert place.open().recover() == records[-1] == place.registry.store.read()
         assert {"format", "checksum"} < fields_in_redis(place)
 
-    def test_record_in_redis_alone_is_adopted(self, place, registry, records, lease):
-        newest = commit(registry, lease).record
-        rewrite_redis(place, in_format_1)
+    def test_record_in_redis_alone_was_not_staged_and_is_refused(
+        self, place, registry, records, lease, earlier
+    ):
+        commit(place.open(), lease)
+        rewrite_redis(place, earlier)
 
-        assert place.open().recover() == newest == place.records()[-1]
+        message = r"version 3 \(commit .*ends at version 2 .*delete the keys hbp:"
+        with nothing_changes(place), pytest.raises(RegistryError, match=message):
+            place.open().recover()
+        place.lose()
+        assert place.open().recover() == records[-1]
+        assert publish(place.open(), place.open().acquire("q")).version == 3
+
+    def test_metadata_is_had_from_the_file_and_not_from_redis(self, place, records):
+        newest = records[-1]
+        swapped = METADATA | {"classes": "yes,no", "version": str(newest.version)}
+        key = place.key(f"state:{newest.version}")
+        whole = place.redis.get(key)
+        place.redis.set(key, state_to_bytes(state_of(newest.version), swapped))
+        registry = place.open()
+
+        assert registry.read(newest).metadata["classes"] == "no,yes"
+        assert registry.recover_state()[1].metadata["classes"] == "no,yes"
+        assert place.redis.get(key) == whole
 
     def test_history_goes_on_in_the_present_format(self, place, records):
         registry = place.open()
@@ -78,8 +103,8 @@ class TestFormat1:
 
         assert (newest.version, newest.parent) == (3, records[-1].commit)
         assert place.records() == [*records, newest]
-        assert json.loads(place.history()[HEAD])["format"] == 2
-        assert {"format", "checksum"} < fields_in_redis(place)
+        assert json.loads(place.history()[HEAD])["format"] == 3
+        assert {"format", "checksum", "record_sha256"} < fields_in_redis(place)
         assert "seal" not in fields_in_redis(place)
         place.lose()
         assert place.open().recover() == newest
@@ -102,7 +127,7 @@ class TestNewerFormat:
             # Another learner's HEAD.json lags.
             place.registry.versions.write_current(records[1])
 
-        message = f"{place.directory / names[0]} is of format 3, written by a newer release"
+        message = f"{place.directory / names[0]} is of format 4, written by a newer release"
         with nothing_changes(place), pytest.raises(NewerFormatError, match=message):
             call(place.open())
 
@@ -110,7 +135,7 @@ class TestNewerFormat:
     def test_redis_is_refused_and_nothing_changes(self, place, records, call):
         rewrite_redis(place, in_newer_format, version=3, commit="newer", parent=records[-1].commit)
 
-        message = "head is of format 3, written by a newer release; this one reads formats 1 to 2"
+        message = "head is of format 4, written by a newer release; this one reads formats 1 to 3"
         with nothing_changes(place), pytest.raises(NewerFormatError, match=message):
             call(place.open())
 

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from typing import IO
 from urllib.parse import urlsplit
 
 import pytest
 import redis
 
+from app.config.run import EXIT
 from app.errors import (
     StorageError,
     UserError,
     WorkdirInUseError,
 )
-from app.registry import open as open_module
+from app.files.runs import claimed
 from app.registry.open import join_model, open_model, version_log_of
 from app.registry.snapshots import Retention
 from tests.unit.registry.models import publish
@@ -54,13 +52,6 @@ class TestOwnServer:
             assert is_reachable(opened.redis_url)
 
         wait_until(lambda: not is_reachable(opened.redis_url), "end of the server")
-
-    def test_second_run_is_kept_out_until_the_first_ends(self, workdir):
-        with open_model(workdir, None, "m"):
-            with pytest.raises(WorkdirInUseError, match=f"another run is using {workdir}"):
-                open_model(workdir, None, "m").__enter__()
-        with open_model(workdir, None, "m"):
-            pass
 
     def test_runs_in_two_work_directories_are_apart(self, workdir, tmp_path):
         other = tmp_path / "other"
@@ -114,18 +105,6 @@ class TestOwnServer:
             assert urlsplit(opened.redis_url).password not in repr(opened)
             assert "'m'" in repr(opened)
 
-    @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
-    def test_filesystem_without_locks_is_reported(self, workdir, monkeypatch, number):
-        def refuse(file: IO[str], operation: int) -> None:
-            raise OSError(number, os.strerror(number))
-
-        monkeypatch.setattr(open_module.fcntl, "flock", refuse)
-
-        message = f"{workdir} cannot be used: {os.strerror(number)}"
-        with pytest.raises(StorageError, match=message):
-            open_model(workdir, None, "m").__enter__()
-        assert not (workdir / URL_FILE).exists()
-
     @pytest.mark.parametrize("make", [lambda path: None, Path.touch], ids=["missing", "a file"])
     def test_work_directory_that_is_none_is_reported(self, tmp_path, make):
         make(tmp_path / "work")
@@ -161,7 +140,7 @@ class TestGivenServer:
 @pytest.mark.redis
 class TestJoin:
     def test_running_run_is_joined_on_its_own_server(self, workdir):
-        with open_model(workdir, None, "m") as run:
+        with claimed(workdir, EXIT), open_model(workdir, None, "m") as run:
             published = publish(run.registry)
             with join_model(workdir, None) as joined:
                 assert joined.redis_url == run.redis_url
@@ -169,6 +148,15 @@ class TestJoin:
                 later = publish(joined.registry)
             assert run.registry.current() == later
             assert is_reachable(run.redis_url)
+
+    def test_a_url_that_a_killed_run_has_left_is_not_believed(self, workdir):
+        with open_model(workdir, None, "m") as run:
+            published = publish(run.registry)
+        (workdir / URL_FILE).write_text(run.redis_url)
+
+        with join_model(workdir, None) as joined:
+            assert joined.redis_url != run.redis_url
+            assert joined.registry.current() == published
 
     def test_model_of_no_run_is_opened_on_a_new_server(self, workdir):
         with open_model(workdir, None, "m") as run:
@@ -194,11 +182,11 @@ class TestJoin:
         assert list(workdir.iterdir()) == []
 
     def test_run_that_has_not_shown_its_url_yet_is_reported(self, workdir):
-        with open_model(workdir, None, "m") as run:
+        with claimed(workdir, EXIT), open_model(workdir, None, "m") as run:
             publish(run.registry)
             (workdir / URL_FILE).unlink()
 
-            with pytest.raises(WorkdirInUseError, match="another run is using"):
+            with pytest.raises(WorkdirInUseError, match="another run .* is using"):
                 join_model(workdir, None).__enter__()
 
 

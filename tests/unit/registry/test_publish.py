@@ -144,7 +144,7 @@ class TestPublish:
             _, staged = stage(registry, lease)
 
         record = staged.record
-        assert registry.snapshots.read(record.snapshot, record.state_sha256).data == staged.data
+        assert registry.snapshots.read(record).data == staged.data
         assert record.version == 1
 
     def test_learners_that_stage_one_version_do_not_overwrite_each_other(

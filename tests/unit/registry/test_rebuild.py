@@ -27,9 +27,10 @@ from app.model import HBPClassifier
 from app.model.state import State, config_to_metadata, state_sha256
 from app.redis_io.embedded import EmbeddedRedis
 from app.registry.feedback_log import FeedbackLog, LearnedRows
-from app.registry.rebuild import Rebuilder, roll_back
+from app.registry.rebuild import Rebuilder
 from app.registry.redis_store import RedisVersionStore
 from app.registry.registry import ModelRegistry
+from app.registry.rollback import roll_back
 from app.registry.snapshots import SnapshotStore
 from app.registry.version import ModelVersion
 from app.registry.version_log import VersionLog
@@ -133,7 +134,7 @@ def place(published, tmp_path) -> Place:
 
 def assert_is_version(place: Place, published: Path, version: int, found: State) -> None:
     record = place.versions.read(version)
-    expected = SnapshotStore(published).read(record.snapshot, record.state_sha256).state
+    expected = SnapshotStore(published).read(record).state
     assert state_sha256(found) == record.state_sha256
     assert {name: array.tobytes() for name, array in found.items()} == {
         name: array.tobytes() for name, array in expected.items()

@@ -250,7 +250,7 @@ class TestAnotherDirectory:
         elsewhere = place.open(tmp_path / "elsewhere")
 
         assert elsewhere.recover() == elsewhere.versions.newest() == record
-        assert elsewhere.snapshots.read(record.snapshot, record.state_sha256)
+        assert elsewhere.snapshots.read(record)
         place.lose()
         assert elsewhere.recover() == record
 

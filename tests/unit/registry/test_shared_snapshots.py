@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import redis
 
 from app.errors import (
     DamagedRecordError,
@@ -129,6 +130,19 @@ class TestSnapshots:
         with pytest.raises(UserError, match=f"{shared}, which is not on this machine; mount it"):
             opening("two", named and tmp_path / named).__enter__()
         self.assert_stays_out(tmp_path, "two")
+
+    def test_directory_that_only_redis_says_is_the_models_is_left_alone(
+        self, published, opening, tmp_path, server, model
+    ):
+        others = tmp_path / "others"
+        others.mkdir()
+        with redis.Redis.from_url(server.url) as client:
+            client.hset(f"hbp:{{{model}}}:head", "store", str(others))
+
+        with pytest.raises(UserError, match=f"snapshots in {others}, and no model is there"):
+            opening("two").__enter__()
+        self.assert_stays_out(tmp_path, "two")
+        assert list(others.iterdir()) == []
 
     def test_link_to_what_is_not_on_this_machine_is_reported(self, published, opening, shared):
         shared.rename(shared.with_name("unmounted"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -9,11 +10,12 @@ import numpy as np
 import pytest
 
 from app.errors import CorruptStateError, ModelNotFoundError, StateError
-from app.model.state import state_sha256, state_to_bytes
+from app.model.state import metadata_sha256, state_sha256, state_to_bytes
 from app.registry.redis_store import RedisVersionStore
 from app.registry.registry import ModelRegistry
 from app.registry.snapshots import Retention, SnapshotStore
 from app.registry.version import ModelVersion
+from tests.unit.version_records import record
 
 NOBODY_LISTENS = "redis://127.0.0.1:1/0"
 
@@ -27,11 +29,16 @@ def store(tmp_path) -> SnapshotStore:
     return SnapshotStore(tmp_path / "snapshots")
 
 
-def write(store: SnapshotStore, version: int, value: float | None = None) -> tuple[str, str]:
-    """Write a version's snapshot; return its name and the hash of its state."""
-    state = state_of(version if value is None else value)
+def write(store: SnapshotStore, version: int, value: float | None = None) -> ModelVersion:
+    """Write a version's snapshot; return its record."""
+    state, metadata = state_of(version if value is None else value), {"version": str(version)}
     sha256 = state_sha256(state)
-    return store.write(version, sha256, state_to_bytes(state, {"version": str(version)})), sha256
+    return record(
+        version,
+        state_sha256=sha256,
+        snapshot=store.write(version, sha256, state_to_bytes(state, metadata)),
+        metadata_sha256=metadata_sha256(metadata),
+    )
 
 
 def versions_in(directory: Path) -> list[int]:
@@ -40,10 +47,11 @@ def versions_in(directory: Path) -> list[int]:
 
 class TestStore:
     def test_snapshot_comes_back_as_it_was_written(self, store):
-        name, sha256 = write(store, 12)
-        stored = store.read(name, sha256)
+        written = write(store, 12)
+        name, stored = written.snapshot, store.read(written)
 
         assert store.has(name)
+        assert store.size(name) == len(stored.data)
         assert re.fullmatch(r"v0000000012-[0-9a-f]{16}\.safetensors", name)
         assert stored.data == (store.directory / name).read_bytes()
         np.testing.assert_array_equal(stored.state["alpha"], [12, 0.5])
@@ -52,48 +60,69 @@ class TestStore:
     def test_states_that_race_for_a_version_have_files_of_their_own(self, store):
         one, other = write(store, 1, 0.25), write(store, 1, 0.75)
 
-        for (name, sha256), value in ((one, 0.25), (other, 0.75)):
-            assert store.read(name, sha256).state["alpha"][0] == value
+        for written, value in ((one, 0.25), (other, 0.75)):
+            assert store.read(written).state["alpha"][0] == value
 
     def test_missing_snapshot_is_reported(self, store):
-        name, sha256 = write(store, 1)
-        store.drop(name)
+        written = write(store, 1)
+        store.drop(written.snapshot)
 
-        assert not store.has(name)
-        with pytest.raises(ModelNotFoundError, match=name):
-            store.read(name, sha256)
+        assert not store.has(written.snapshot)
+        assert store.size(written.snapshot) == 0
+        with pytest.raises(ModelNotFoundError, match=written.snapshot):
+            store.read(written)
 
     def test_snapshot_may_be_dropped_again(self, store):
-        name, _ = write(store, 1)
+        name = write(store, 1).snapshot
         store.drop(name)
         store.drop(name)
 
     @pytest.mark.parametrize("kept", [0, 7, 100, -1])
     def test_truncated_snapshot_is_refused_by_name(self, store, kept):
-        name, sha256 = write(store, 1)
-        path = store.directory / name
+        written = write(store, 1)
+        path = store.directory / written.snapshot
         path.write_bytes(path.read_bytes()[:kept])
 
-        with pytest.raises(StateError, match=name):
-            store.read(name, sha256)
+        with pytest.raises(StateError, match=path.name):
+            store.read(written)
 
     def test_snapshot_with_any_byte_flipped_is_refused(self, store):
-        name, sha256 = write(store, 1)
-        path = store.directory / name
+        written = write(store, 1)
+        path = store.directory / written.snapshot
         whole = path.read_bytes()
         for position in range(len(whole)):
             flipped = bytearray(whole)
             flipped[position] ^= 1
             path.write_bytes(flipped)
 
-            with pytest.raises(StateError, match=name):
-                store.read(name, sha256)
+            with pytest.raises(StateError, match=path.name):
+                store.read(written)
 
     def test_snapshot_of_another_state_is_refused(self, store):
-        name, _ = write(store, 1)
+        written = write(store, 1)
+        promised = dataclasses.replace(written, state_sha256=state_sha256(state_of(2)))
 
-        with pytest.raises(CorruptStateError, match=f"{name} holds a state with SHA-256"):
-            store.read(name, state_sha256(state_of(2)))
+        message = f"{written.snapshot} holds a state with SHA-256"
+        with pytest.raises(CorruptStateError, match=message):
+            store.read(promised)
+
+    def test_snapshot_with_another_metadata_is_refused(self, store):
+        written = write(store, 1)
+        path = store.directory / written.snapshot
+        path.write_bytes(state_to_bytes(state_of(1), {"version": "1", "classes": "yes,no"}))
+
+        with pytest.raises(CorruptStateError, match=f"{path.name} holds metadata with SHA-256"):
+            store.read(written)
+        earlier = dataclasses.replace(written, metadata_sha256="")
+        assert store.read(earlier).metadata["classes"] == "yes,no"
+
+    def test_directory_in_place_of_a_snapshot_is_damage(self, store):
+        written = write(store, 1)
+        store.drop(written.snapshot)
+        (store.directory / written.snapshot).mkdir()
+
+        with pytest.raises(StateError, match=written.snapshot):
+            store.read(written)
 
 
 class TestRetention:
@@ -132,7 +161,7 @@ class TestRetention:
         assert versions_in(store.directory) == [2, 3]
 
     def test_files_that_are_no_snapshots_are_left_alone(self, store):
-        name, _ = write(store, 0)
+        name = write(store, 0).snapshot
         others = ["HEAD.json", f".{name}.0badcafe.tmp", f"{name}.bak", "v0.safetensors"]
         for other in others:
             (store.directory / other).touch()
@@ -154,10 +183,7 @@ class TestLeaving:
         """Return a registry whose version log and snapshots hold versions 0 to 20."""
         registry = ModelRegistry(RedisVersionStore(NOBODY_LISTENS, "m"), directory, retention)
         for version in range(21):
-            name, sha256 = write(registry.snapshots, version)
-            registry.versions.append(
-                ModelVersion(version, sha256, name, "2024-01-01", f"c{version}")
-            )
+            registry.versions.append(write(registry.snapshots, version))
         return registry
 
     @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import DamagedRecordError, RegistryError, VersionConflictError
-from app.registry.version import ModelVersion
+from app.registry.version import ModelVersion, snapshot_name
 from app.registry.version_log import HEAD_FILE, VersionLog, model_in
 
 
@@ -19,7 +19,7 @@ def record(version: int, commit: str | None = None, **changes) -> ModelVersion:
     fields = {
         "version": version,
         "state_sha256": f"{version:064x}",
-        "snapshot": f"v{version:010d}-{version:016x}.safetensors",
+        "snapshot": snapshot_name(version, f"{version:064x}"),
         "published_at": "2024-01-01T00:00:00.000+00:00",
         "commit": commit or f"commit-{version}",
         "parent": f"commit-{learned}" if version else "",
@@ -289,27 +289,3 @@ class TestFind:
         assert mixed.find("p", 1) is None
         assert mixed.find("p", 2).version == 5
         assert [each.version for each in mixed.records()] == [0, 1, 2, 4, 5, 6, 7, 8]
-
-
-class TestEpochs:
-    def test_epochs_of_a_query_grow_by_one(self, log):
-        assert log.last_epoch("q") == 0
-        assert [reopened(log).claim_epoch("q", 0) for _ in range(11)] == list(range(1, 12))
-        assert log.last_epoch("q") == 11
-
-    def test_queries_have_epochs_of_their_own(self, log):
-        log.claim_epoch("q", 5)
-
-        assert log.claim_epoch("other", 1) == 1
-        assert (log.last_epoch("q"), log.last_epoch("other")) == (5, 1)
-
-    def test_epoch_is_at_least_what_is_asked_and_always_a_new_one(self, log):
-        claimed = [log.claim_epoch("q", at_least) for at_least in (7, 7, 3, 9, 1_000_000, 1)]
-
-        assert claimed == [7, 8, 9, 10, 1_000_000, 1_000_001]
-
-    def test_what_a_killed_claim_left_is_no_epoch(self, log):
-        log.claim_epoch("q", 2)
-        (log.directory / "epochs" / "q" / ".000009.0badcafe.tmp").touch()
-
-        assert log.last_epoch("q") == 2

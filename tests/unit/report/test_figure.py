@@ -75,6 +75,13 @@ class TestSummaryLines:
         assert "dead labels 7 (late_feedback 7)" in told
         assert "label delay 61.2 s, at most 1,234.5 s" in told
 
+    def test_labels_that_were_dropped_for_a_setting_name_it(self):
+        labels = LabelCounts(1200, {"late_feedback": 1024}, dropped_by={"max_lag": 1024})
+        labels += LabelCounts(dropped_by={"label_timeout": 115, "max_lag": 1})
+        lines = summary_lines(SUMMARY | {"labels": dataclasses.asdict(labels)})
+        told = [" ".join(line.split()) for line in lines]
+        assert "labels dropped 115 for --label-timeout, 1,025 for --max-lag" in told
+
     def test_a_run_without_dead_letters_gives_no_reasons(self):
         lines = summary_lines(SUMMARY | {"dead_letters": 0, "dead_letters_by_reason": {}})
         assert "dead letters        0" in lines
@@ -175,6 +182,25 @@ class TestDrawReport:
     def test_without_drifts_the_legend_has_none(self, drawn):
         above, _ = drawn([record(0)])
         assert "drift" not in [text.get_text() for text in above.get_legend().get_texts()]
+
+    @pytest.mark.parametrize("n", [4, 5, 7, 8])
+    def test_of_many_batches_neighbours_are_drawn_as_one(self, drawn, monkeypatch, n):
+        monkeypatch.setattr("app.report.figure._MOST_POINTS", 4)
+        records = [
+            record(i, 50 + i, dead_letters={"unparsable": i}, alpha=[i / 10, 1 - i / 10])
+            for i in range(n)
+        ]
+        above, below = drawn(records)
+        xs, errors = curves(above)["prequential, cumulative"]
+        assert len(xs) == (n if n == 4 else -(-n // 2))
+        assert xs[-1] == sum(each.rows_in for each in records)
+        learned, wrong = (
+            sum(getattr(each, name) for each in records)
+            for name in ("rows_learned", "prequential_errors")
+        )
+        assert errors[-1] == pytest.approx(wrong / learned)
+        (mesh,) = below.collections
+        assert np.asarray(mesh.get_array()).reshape(2, -1)[0, -1] == (n - 1) / 10
 
     def test_one_head_in_one_batch_is_enough(self, tmp_path):
         draw_report([record(alpha=[1.0])], tmp_path / "report.png")

@@ -9,7 +9,7 @@ import pytest
 
 from app.errors import DamagedRecordError, UserError
 from app.monitor.records import BatchRecord
-from app.registry.version import ModelVersion
+from app.registry.version import ModelVersion, snapshot_name
 from app.registry.version_log import VersionLog
 from app.report.history import history_lines, version_history
 
@@ -20,7 +20,7 @@ def record(version: int, origin: dict) -> ModelVersion:
     return ModelVersion(
         version=version,
         state_sha256=f"{version:02d}" * 32,
-        snapshot=f"v{version:010d}-{version:016x}.safetensors",
+        snapshot=snapshot_name(version, f"{version:02d}" * 32),
         published_at=f"2024-01-01T00:00:{version:02d}.000+00:00",
         commit=f"commit-{version}",
         origin=origin,

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from app.registry.version import ModelVersion
+from app.registry.version import ModelVersion, snapshot_name
 from app.registry.version_log import VersionLog
 
 pytestmark = pytest.mark.usefixtures("here")
 
-PUBLISHED_AT = "2024-01-01T00:00:00+00:00"
+PUBLISHED_AT = "2024-01-01T00:00:00.000+00:00"
 HEAD = ModelVersion(
     version=3,
     state_sha256="ab" * 32,
-    snapshot="v3.safetensors",
+    snapshot="v0000000003-abababababababab.safetensors",
     published_at=PUBLISHED_AT,
     commit="c0ffee",
     parent="decade",
@@ -63,7 +63,8 @@ class TestStatus:
         assert ["applied", "none"] in [line.split() for line in output.splitlines()]
 
     def test_a_head_file_that_lags_is_not_what_is_shown(self, call, here, workdir):
-        newer = dataclasses.replace(HEAD, version=4, applied={"q": 8})
+        snapshot = snapshot_name(4, HEAD.state_sha256)
+        newer = dataclasses.replace(HEAD, version=4, snapshot=snapshot, applied={"q": 8})
         VersionLog(here / "w/snapshots", "default").append(newer)
         _, output, _ = call("status", "--workdir", workdir, "--json")
         assert json.loads(output)["version"] == 4

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-import json
+import itertools
 import random
 from collections.abc import Iterator
 from datetime import datetime
@@ -18,12 +17,13 @@ from app.config.model import ModelConfig
 from app.errors import HedgestreamError, NewerFormatError, RegistryUnavailableError
 from app.model.classifier import HBPClassifier
 from app.model.scorer import Scorer
-from app.model.state import config_to_metadata
+from app.model.state import config_to_metadata, metadata_sha256, state_sha256, state_to_bytes
 from app.registry.redis_store import RedisVersionStore
-from app.registry.version import ModelVersion
+from app.registry.version import ModelVersion, snapshot_name
 from app.scoring.live_model import InitialModel, LiveModel, ModelSource
 from tests.unit.damages import TO_JSON, TO_STATE
 from tests.unit.places import Place
+from tests.unit.version_records import as_fields, in_newer_format
 
 CONFIG = ModelConfig(n_features=3, n_classes=2, n_hidden_layers=2, n_hidden_units=4)
 METADATA = config_to_metadata(CONFIG) | {"classes": "no,yes"}
@@ -130,13 +130,7 @@ def test_altered_head_is_never_believed(published, live):
 
 
 def test_a_record_of_a_newer_format_is_not_followed(published, live):
-    newest = published.records[NEWEST].to_json() | {"format": 3}
-    del newest["checksum"]
-    newest["checksum"] = hashlib.sha256(json.dumps(newest, sort_keys=True).encode()).hexdigest()
-    fields = {
-        name: value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-        for name, value in newest.items()
-    }
+    fields = as_fields(in_newer_format(published.records[NEWEST]))
     published.place.redis.hset(published.place.key("head"), mapping=fields)
 
     assert live.refresh(published.source())
@@ -149,6 +143,72 @@ def test_state_of_another_version_is_never_loaded(published, live):
     client = published.place.redis
     key = published.place.key(f"state:{NEWEST}")
     client.set(key, client.get(published.place.key("state:1")))
+
+    assert live.refresh(published.source())
+    published.assert_serves(live, 0)
+
+
+FORGED_STATES = {
+    "settings": lambda state: (state, config_to_metadata(dataclasses.replace(CONFIG, beta=0.5))),
+    "no settings": lambda state: (state, {}),
+    "shape": lambda state: (state | {"alpha": np.ones(7, "float32")}, METADATA),
+    "names": lambda state: ({"alpha": state["alpha"]}, METADATA),
+}
+
+
+@pytest.mark.parametrize("forge", FORGED_STATES.values(), ids=FORGED_STATES.keys())
+@pytest.mark.parametrize("vouched", [True, False], ids=["3", "before"])
+def test_state_of_another_model_is_never_loaded_although_its_hashes_fit(
+    published, live, forge, vouched
+):
+    state, metadata = forge(state_of(NEWEST))
+    sha256 = state_sha256(state)
+    record = dataclasses.replace(
+        published.records[NEWEST],
+        state_sha256=sha256,
+        snapshot=snapshot_name(NEWEST, sha256),
+        metadata_sha256=metadata_sha256(metadata) if vouched else "",
+    )
+    client, key = published.place.redis, published.place.key
+    client.hset(key("head"), mapping=record.to_fields())
+    client.set(key(f"state:{NEWEST}"), state_to_bytes(state, metadata))
+
+    assert live.refresh(published.source())
+    published.assert_serves(live, 0)
+
+
+@pytest.mark.timeout(30)
+def test_redis_that_names_another_version_at_each_look_is_not_followed_for_good(
+    published, live, monkeypatch
+):
+    newest = published.records[NEWEST]
+    data = published.place.registry.read(newest).data
+    others = itertools.count()
+
+    def another() -> ModelVersion:
+        return dataclasses.replace(newest, commit=f"c{next(others)}")
+
+    monkeypatch.setattr(live._store, "read_current", lambda: (NEWEST, another().commit))
+    monkeypatch.setattr(live._store, "read", another)
+    monkeypatch.setattr(live._store, "read_state", lambda version: data)
+
+    assert live.refresh(published.source())
+    with pytest.raises(RegistryUnavailableError, match="named another version"):
+        live.refresh(published.source(fail_on_outage=True))
+
+
+@pytest.mark.parametrize("text", ["03", "+3", " 3", "\u0663", "9" * 400])
+def test_version_in_another_form_is_not_followed(published, live, text):
+    published.place.redis.hset(published.place.key("head"), "version", text)
+
+    assert live.refresh(published.source())
+    published.assert_serves(live, 0)
+
+
+@pytest.mark.parametrize("key", ["head", f"state:{NEWEST}"])
+def test_key_of_another_type_is_as_good_as_lost(published, live, key):
+    published.place.redis.delete(published.place.key(key))
+    published.place.redis.rpush(published.place.key(key), "text")
 
     assert live.refresh(published.source())
     published.assert_serves(live, 0)

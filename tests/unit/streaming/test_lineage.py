@@ -13,11 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from app.errors import NewerFormatError, UserError
+from app.errors import DamagedFileError, NewerFormatError, UserError
 from app.registry.version import ModelVersion
 from app.streaming import lineage
 from app.streaming.lineage import FeedbackInput, FileInput, Lineage, fingerprint
-from app.streaming.query import query_of
 
 HEADER = "x0,x1,label\n"
 OLD, NEW = "old-query", "new-query"
@@ -241,13 +240,6 @@ class TestQueries:
         assert is_refused(fed, gone, path)
         assert not is_refused(fed, gone)
 
-    def test_query_is_that_of_the_checkpoint(self, tmp_path):
-        assert query_of(tmp_path / "checkpoint") is None
-        (tmp_path / "checkpoint").mkdir()
-        assert query_of(tmp_path / "checkpoint") is None
-        (tmp_path / "checkpoint" / "metadata").write_text(json.dumps({"id": NEW}))
-        assert query_of(tmp_path / "checkpoint") == NEW
-
 
 class TestFeedback:
     SOURCE = FeedbackInput("redis:feedback")
@@ -291,4 +283,20 @@ class TestFormats:
         (fed.directory / f"{OLD}.json").write_text('{"format": 3}')
 
         with pytest.raises(NewerFormatError, match=f"{OLD}.json is of format 3"):
+            fed.refuse_learned(FeedbackInput("redis:feedback"), NEW, version())
+
+    @pytest.mark.parametrize("content", ["[", "{}", '{"format": 2, "files": [1], "sources": []}'])
+    def test_a_damaged_list_is_refused_in_one_line(self, fed, content):
+        fed.directory.mkdir(parents=True)
+        (fed.directory / f"{OLD}.json").write_text(content)
+
+        with pytest.raises(DamagedFileError, match=f"{OLD}.json is damaged"):
+            fed.refuse_learned(FeedbackInput("redis:feedback"), NEW, version())
+
+    @pytest.mark.parametrize("content", ["[", "{}", '{"feedback": 1}'])
+    def test_a_damaged_source_of_format_1_is_refused_in_one_line(self, fed, content):
+        fed.directory.mkdir(parents=True)
+        (fed.directory / f"{OLD}.stream.json").write_text(content)
+
+        with pytest.raises(DamagedFileError, match=f"{OLD}.stream.json is damaged"):
             fed.refuse_learned(FeedbackInput("redis:feedback"), NEW, version())

@@ -13,7 +13,10 @@ def test_no_order_of_commits_deaths_and_losses_loses_a_batch_or_counts_one_twice
     happened = run(server.url, runs=40, steps=40)
 
     # What the runs met is what they are for.
-    for what in ("batches finished", "deaths", "replies lost", "races lost", "zombies refused"):
+    for what in (
+        *("batches finished", "deaths", "replies lost", "races lost", "zombies refused"),
+        *("records forged", "forgeries refused", "snapshots harmed"),
+    ):
         assert happened[what] > 0, happened
 
 
@@ -136,3 +139,35 @@ def test_learner_of_another_query_that_loses_the_race_learns_on_top_of_the_winne
 
     assert newest(machine) == 3
     assert machine.happened["races lost"] > 0
+
+
+def test_commit_whose_record_was_forged_is_refused_and_its_batch_learned_again(machine):
+    machine.die("q1", "append", back=0)
+    machine.forge_what_was_learned("q1", 20)
+    machine.recover()
+    machine.finish_a_batch("q1")
+
+    assert machine.happened["forgeries refused"] == 1
+    assert newest(machine) == 2
+
+
+def test_learner_at_work_refuses_a_later_version_that_was_forged(machine):
+    machine.run_a_batch("q1", "commit")
+    machine.forge_a_later_version(5, follows=False)
+    machine.finish_a_batch("q1")
+    machine.finish_a_batch("q1")
+
+    assert machine.happened["forgeries refused"] == 1
+    assert newest(machine) == 2
+
+
+@pytest.mark.parametrize("how", ["removed", "emptied", "flipped"])
+def test_newest_snapshot_is_made_again_from_the_rows(machine, how):
+    machine.finish_a_batch("q2")
+    machine.harm_the_newest_snapshot(how)
+    machine.redis_loses("*")
+    machine.recover()
+    machine.check()
+
+    assert not machine.harmed
+    assert newest(machine) == 2

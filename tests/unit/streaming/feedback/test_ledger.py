@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import StaleLearnerError, StorageError
-from app.streaming.feedback.join_window import SECOND, JoinWindow
-from app.streaming.feedback.ledger import Event, FeedbackLedger, Label, Match
-
-RULES = JoinWindow(label_timeout=100, lateness=10, max_lag=50)
+from app.errors import DamagedFileError, StaleLearnerError, StorageError
+from app.streaming.feedback.batch_entry import BatchEntry
+from app.streaming.feedback.decision import Event, Label, Match
+from app.streaming.feedback.join_window import SECOND
+from app.streaming.feedback.ledger import FeedbackLedger
+from tests.unit.streaming.feedback.entries import RULES, dead, event, label, matched
 
 
 @pytest.fixture
@@ -21,22 +22,6 @@ def ledger(tmp_path: Path) -> Iterator[FeedbackLedger]:
     ledger = FeedbackLedger(tmp_path / "ledger.sqlite", RULES)
     yield ledger
     ledger.close()
-
-
-def event(name: str, time: float, sequence: int = 0) -> Event:
-    return Event(name, round(time * SECOND), sequence)
-
-
-def label(name: str, time: float, value: int = 1, sequence: int = 0) -> Label:
-    return Label(name, round(time * SECOND), sequence, value, f'{{"id": "{name}"}}')
-
-
-def matched(decision) -> list[tuple[str, int]]:
-    return [(match.id, match.label) for match in decision.matches]
-
-
-def dead(decision) -> list[tuple[str, str]]:
-    return [(row.id, row.reason) for row in decision.dead]
 
 
 def test_a_label_meets_its_event_of_the_same_batch(ledger):
@@ -117,6 +102,39 @@ def test_a_batch_of_older_rows_does_not_move_the_watermark_back(ledger):
     assert ledger.decide(2, [], []).watermark == 1190 * SECOND
 
 
+def test_a_label_says_for_which_setting_it_was_dropped(ledger):
+    ledger.decide(0, [event("a", 1000), event("early", 1000), event("z", 1200)], [label("z", 1100)])
+    # The watermark is 1140: events are 100 ahead of labels, of which 50 are waited for.
+    labels = [
+        label("behind", 1139),
+        label("astray", 1089),
+        label("early", 1200),
+        label("a", 1101),
+        label("never", 1090),
+    ]
+    decision = ledger.decide(1, [event("late", 1139)], labels)
+    options = {row.id: (row.reason, row.option) for row in decision.dead}
+    assert options == {
+        "behind": ("late_feedback", "max_lag"),
+        "astray": ("late_feedback", "lateness"),
+        "early": ("late_feedback", "label_timeout"),
+        "a": ("late_feedback", "max_lag"),
+        "never": ("late_feedback", "max_lag"),
+    }
+    assert decision.dropped_by == {"label_timeout": 1, "lateness": 1, "max_lag": 3}
+    decision = ledger.decide(2, [], [label("late", 1195)])
+    assert [row.option for row in decision.dead] == ["max_lag"]
+
+
+def test_an_orphan_is_dropped_for_a_setting_only_where_one_gave_it_up(ledger):
+    ledger.decide(0, [event("z", 1000)], [label("z", 1000), label("never", 1000)])
+    decision = ledger.decide(1, [event("y", 1100)], [label("y", 1100)])
+    assert [(row.id, row.option) for row in decision.dead] == [("never", None)]
+    ledger.decide(2, [], [label("waits", 1100)])
+    decision = ledger.decide(3, [], [label("x", 1171)])
+    assert [(row.id, row.option) for row in decision.dead] == [("waits", "max_lag")]
+
+
 def test_an_orphan_keeps_its_row(ledger):
     labels = [label("a", 1000), label("z", 2000)]
     (orphan,) = ledger.decide(0, [event("z", 2000)], labels).dead
@@ -138,50 +156,8 @@ def test_an_idle_source_does_not_keep_labels_waiting_for_ever(ledger):
 def test_what_is_remembered_stays_bounded_when_one_source_is_idle(ledger):
     for batch in range(200):
         ledger.decide(batch, [event(f"e{batch}", 1000 + 10 * batch)], [])
-    window = RULES.max_lag + RULES.lateness + RULES.remembered / SECOND
+    window = RULES.max_lag + RULES.lateness - RULES.forgotten_before(0) / SECOND
     assert ledger.sizes()["events"] <= window / 10 + 2
-
-
-def with_features(name: str, time: float) -> Event:
-    return event(name, time)._replace(features=name.encode())
-
-
-def test_features_wait_for_a_label_no_longer_than_one_may_come(ledger):
-    ledger.decide(0, [with_features("a", 1000), with_features("b", 1001)], [])
-    # The watermark is 1100 and holds for the next batch.
-    ledger.decide(1, [event("z", 1110)], [label("z", 1110)])
-    assert ledger.features(["a", "b"]) == {"a": b"a", "b": b"b"}
-    ledger.decide(2, [event("y", 1111)], [label("y", 1111)])
-    assert ledger.features(["a", "b"]) == {"a": b"a", "b": b"b"}
-    ledger.decide(3, [], [label("b", 1101)])
-    assert ledger.features(["a", "b"]) == {"b": b"b"}
-
-
-def test_features_of_a_batch_stay_as_long_as_it_may_be_tried_again(ledger):
-    ledger.decide(0, [with_features("a", 1000), with_features("b", 1000)], [label("a", 1005)])
-    ledger.decide(1, [], [])
-    assert set(ledger.features(["a", "b"])) == {"a", "b"}
-    ledger.decide(2, [], [])
-    assert set(ledger.features(["a", "b"])) == {"b"}
-
-
-def test_features_of_an_event_that_no_label_can_meet_are_not_kept(ledger):
-    ledger.decide(0, [event("z", 1200)], [label("z", 1200)])
-    ledger.decide(1, [with_features("late", 1189), with_features("timely", 1190)], [])
-    assert set(ledger.features(["late", "timely"])) == {"timely"}
-
-
-def test_the_first_event_of_an_id_is_the_one_whose_features_count(ledger):
-    ledger.decide(0, [with_features("a", 1000)], [])
-    ledger.decide(1, [with_features("a", 1001)._replace(features=b"other")], [])
-    assert ledger.features(["a"]) == {"a": b"a"}
-
-
-def test_what_is_kept_stays_bounded_when_no_label_comes(ledger):
-    for batch in range(200):
-        ledger.decide(batch, [with_features(f"e{batch}", 1000 + 10 * batch)], [])
-    window = RULES.max_lag + RULES.lateness + RULES.label_timeout
-    assert ledger.sizes()["features"] <= window / 10 + 2
 
 
 def test_a_batch_tried_again_is_told_the_same(ledger):
@@ -213,7 +189,7 @@ def test_a_batch_that_the_disk_refuses_is_not_entered_in_part(ledger, monkeypatc
         raise sqlite3.OperationalError("disk I/O error")
 
     with monkeypatch.context() as patched:
-        patched.setattr(ledger, "_enter_labels", refuse)
+        patched.setattr(BatchEntry, "_enter_labels", refuse)
         with pytest.raises(StorageError, match="ledger.sqlite cannot be written: disk I/O error"):
             ledger.decide(0, [event("a", 1000)], [])
     assert ledger.sizes() == {"events": 0, "features": 0, "labels": 0}
@@ -222,7 +198,7 @@ def test_a_batch_that_the_disk_refuses_is_not_entered_in_part(ledger, monkeypatc
 
 def test_a_file_that_is_no_ledger_is_refused(tmp_path):
     (tmp_path / "ledger.sqlite").write_bytes(b"no database" * 100)
-    with pytest.raises(StorageError, match="cannot be used"):
+    with pytest.raises(DamagedFileError, match=r"ledger.sqlite is damaged: file is not a database"):
         FeedbackLedger(tmp_path / "ledger.sqlite", RULES)
 
 

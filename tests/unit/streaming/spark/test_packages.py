@@ -63,6 +63,16 @@ def test_lock_held_for_too_long_is_reported_with_its_file(tmp_path):
     assert str(lock) in str(caught.value)
 
 
+def test_waiting_for_the_lock_is_told(tmp_path):
+    told = []
+    with resolve_lock(tmp_path), pytest.raises(UserError):
+        with resolve_lock(tmp_path, timeout_seconds=0.02, silent_seconds=0.01, warn=told.append):
+            pytest.fail("two hold the lock")
+    (message,) = told
+    assert str(tmp_path) in message
+    assert message.endswith("waiting for it")
+
+
 def test_lock_is_free_after_a_failure(tmp_path):
     with pytest.raises(RuntimeError, match="no download"), resolve_lock(tmp_path):
         raise RuntimeError("no download")

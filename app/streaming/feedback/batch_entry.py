@@ -1,0 +1,237 @@
+"""How one batch is entered into the ledger, and what is decided about it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from app.contract import (
+    CONFLICTING_FEEDBACK,
+    DUPLICATE_FEEDBACK,
+    LATE_FEEDBACK,
+    ORPHAN_FEEDBACK,
+)
+from app.streaming.feedback.decision import DeadLabel, Decision, Event, Label, Match
+from app.streaming.feedback.join_window import (
+    LABEL_TIMEOUT,
+    LATENESS,
+    MAX_LAG,
+    Fault,
+    JoinWindow,
+    micros,
+)
+from app.streaming.feedback.ledger_file import read_meta, write_meta
+
+Key = tuple[str, int]
+"""Id and sequence of an event."""
+
+# In the column ``late``: in time, and the settings that an event came too late by.
+_LATE_BY = (None, LATENESS, MAX_LAG)
+
+# Below SQLite's limit of variables in one statement.
+_IDS_PER_QUERY = 500
+
+
+class BatchEntry:
+    """Enters one batch, within a transaction of the caller's.
+
+    Parameters
+    ----------
+    connection
+    window
+    joined
+        Features of the events that Spark has joined with a label of this batch.
+    unread
+        Time of the oldest row that is known to come in a later batch.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        window: JoinWindow,
+        joined: Mapping[Key, bytes],
+        unread: int | None,
+    ) -> None:
+        self._db = connection
+        self._window = window
+        self._joined = joined
+        self._unread = unread
+        # High-water mark: longer times do not bring back what shorter ones have let go.
+        self._watermark = read_meta(connection, "watermark")
+        self._newest = read_meta(connection, "newest_event"), read_meta(connection, "newest_label")
+        self._decision = Decision(watermark=self._watermark)
+
+    def enter(self, events: Sequence[Event], labels: Sequence[Label]) -> Decision:
+        """Enter events and labels, each in order, and return what becomes of them.
+
+        A label is matched only with an event whose features are there.
+        """
+        if self._watermark is not None:
+            self._forget(self._watermark)
+        self._enter_events(events)
+        self._enter_labels(labels)
+        self._advance("newest_event", events)
+        self._advance("newest_label", labels)
+        self._give_up()
+        (pending,) = self._db.execute(
+            "SELECT count(*) FROM labels WHERE row IS NOT NULL"
+        ).fetchone()
+        decided = self._decision
+        return Decision(
+            decided.duplicates,
+            decided.matches,
+            decided.dead,
+            pending,
+            decided.watermark,
+            len(labels),
+        )
+
+    def _forget(self, watermark: int) -> None:
+        """Drop what no row to come can need. What waits, or may be tried again, stays."""
+        self._db.execute(
+            "DELETE FROM waiting WHERE learned IS NULL AND time < ?",
+            (self._window.unmatched_before(watermark),),
+        )
+        forgotten = (self._window.forgotten_before(watermark),)
+        self._db.execute("DELETE FROM events WHERE time < ?", forgotten)
+        # A label is remembered no shorter than its event, or that would be learned once more.
+        self._db.execute(
+            "DELETE FROM labels WHERE time < ? AND row IS NULL "
+            "AND NOT EXISTS (SELECT 1 FROM events WHERE events.id = labels.id)",
+            forgotten,
+        )
+
+    def _enter_events(self, events: Sequence[Event]) -> None:
+        ids = [event.id for event in events]
+        known = {row[0] for row in select_ids(self._db, "SELECT id FROM events", ids)}
+        labels = {
+            row[0]: Label(*row)
+            for row in select_ids(
+                self._db,
+                "SELECT id, time, sequence, label, row FROM labels",
+                ids,
+                "row IS NOT NULL",
+            )
+        }
+        entered, kept, settled = [], [], []
+        for event in events:
+            if event.id in known:
+                self._decision.duplicates.append(event.sequence)
+                continue
+            known.add(event.id)
+            late = self._late(event.time)
+            entered.append((*event[:3], _LATE_BY.index(late)))
+            if event.features is not None and late is None:
+                kept.append((event.id, event.sequence, event.time, event.features))
+            label = labels.get(event.id)
+            if label is not None:
+                self._settle(label, event, late, event.features is not None)
+                settled.append((event.id,))
+        self._db.executemany("INSERT INTO events VALUES (?, ?, ?, ?, NULL)", entered)
+        # What an older event of the same number has left here is learned or of no use.
+        self._db.executemany("INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?, NULL)", kept)
+        self._db.executemany("UPDATE labels SET row = NULL WHERE id = ?", settled)
+
+    def _enter_labels(self, labels: Sequence[Label]) -> None:
+        ids = [label.id for label in labels]
+        first = {
+            row[0]: row[1] for row in select_ids(self._db, "SELECT id, label FROM labels", ids)
+        }
+        events = {
+            row[0]: (Event(*row[:3]), _LATE_BY[row[3]])
+            for row in select_ids(self._db, "SELECT id, time, sequence, late FROM events", ids)
+        }
+        waiting = _keys_waiting(self._db, ids)
+        entered = []
+        for label in labels:
+            if label.id in first:
+                same = first[label.id] == label.label
+                self._drop(label, DUPLICATE_FEEDBACK if same else CONFLICTING_FEEDBACK)
+                continue
+            first[label.id] = label.label
+            pending = None
+            late = self._late(label.time)
+            if late is not None:
+                self._drop(label, LATE_FEEDBACK, late)
+            elif label.id in events:
+                event, event_late = events[label.id]
+                self._settle(label, event, event_late, event.key in waiting)
+            else:
+                pending = label.row
+            entered.append((*label[:4], pending))
+        self._db.executemany("INSERT INTO labels VALUES (?, ?, ?, ?, ?)", entered)
+
+    def _late(self, time: int) -> str | None:
+        """Return the setting by which a row comes too late, None when it does not."""
+        if self._watermark is None or time >= self._watermark:
+            return None
+        return self._window.passed_by(time, *self._newest)
+
+    def _settle(self, label: Label, event: Event, late: str | None, is_waiting: bool) -> None:
+        """Decide on a label whose event is known."""
+        # An event from behind the watermark was scored; it is not kept for a label.
+        fault = (
+            self._window.fault(event.time, label.time)
+            if late is None
+            else Fault(LATE_FEEDBACK, late)
+        )
+        if fault is not None:
+            self._drop(label, *fault)
+        elif is_waiting or event.key in self._joined:
+            self._decision.matches.append(
+                Match(label.id, event.sequence, label.label, event.time, label.time)
+            )
+        else:
+            # Dropped while shorter times held.
+            self._drop(label, LATE_FEEDBACK, LABEL_TIMEOUT)
+
+    def _drop(self, label: Label, reason: str, option: str | None = None) -> None:
+        self._decision.dead.append(DeadLabel(label.sequence, label.id, reason, label.row, option))
+
+    def _give_up(self) -> None:
+        """Advance the watermark, and make orphans of the labels whose event is not waited for."""
+        newest = read_meta(self._db, "newest_event"), read_meta(self._db, "newest_label")
+        watermark = self._window.watermark(*newest, self._unread)
+        if watermark is None:
+            return
+        if self._watermark is not None:
+            watermark = max(watermark, self._watermark)
+        write_meta(self._db, "watermark", watermark)
+        given_up = (self._window.orphaned_before(watermark),)
+        orphans = self._db.execute(
+            "SELECT id, time, sequence, label, row FROM labels "
+            "WHERE row IS NOT NULL AND time < ? ORDER BY time, sequence",
+            given_up,
+        )
+        for row in orphans.fetchall():
+            label = Label(*row)
+            # One that no other setting would have kept waiting never had an event.
+            passed = self._window.passed_by(label.time + micros(self._window.lateness), *newest)
+            self._drop(label, ORPHAN_FEEDBACK, passed if passed == MAX_LAG else None)
+        self._db.execute(
+            "UPDATE labels SET row = NULL WHERE row IS NOT NULL AND time < ?", given_up
+        )
+
+    def _advance(self, name: str, rows: Sequence[Event | Label]) -> None:
+        """Note the newest time of rows that are in order of time."""
+        if rows:
+            known = read_meta(self._db, name)
+            newest = rows[-1].time
+            write_meta(self._db, name, newest if known is None else max(known, newest))
+
+
+def select_ids(
+    connection: sqlite3.Connection, select: str, ids: Sequence[str], also: str = "TRUE"
+) -> Iterator[tuple[Any, ...]]:
+    """Yield what is remembered of some ids."""
+    for start in range(0, len(ids), _IDS_PER_QUERY):
+        some = ids[start : start + _IDS_PER_QUERY]
+        marks = ",".join("?" * len(some))
+        yield from connection.execute(f"{select} WHERE id IN ({marks}) AND {also}", some)
+
+
+def _keys_waiting(connection: sqlite3.Connection, ids: Sequence[str]) -> set[Key]:
+    """Return the keys of the events of some ids whose features wait for a label."""
+    select = "SELECT id, sequence FROM waiting"
+    return set(select_ids(connection, select, ids, "learned IS NULL"))

@@ -1,0 +1,29 @@
+"""Events and labels for tests of the ledger. Times are given in seconds."""
+
+from __future__ import annotations
+
+from app.streaming.feedback.decision import Decision, Event, Label
+from app.streaming.feedback.join_window import SECOND, JoinWindow
+
+RULES = JoinWindow(label_timeout=100, lateness=10, max_lag=50)
+
+
+def event(name: str, time: float, sequence: int = 0) -> Event:
+    """Return an event whose features are its name and its time."""
+    return Event(name, round(time * SECOND), sequence, features_of(name, time))
+
+
+def features_of(name: str, time: float) -> bytes:
+    return f"{name} at {time:g}".encode()
+
+
+def label(name: str, time: float, value: int = 1, sequence: int = 0) -> Label:
+    return Label(name, round(time * SECOND), sequence, value, f'{{"id": "{name}"}}')
+
+
+def matched(decision: Decision) -> list[tuple[str, int]]:
+    return [(match.id, match.label) for match in decision.matches]
+
+
+def dead(decision: Decision) -> list[tuple[str, str]]:
+    return [(row.id, row.reason) for row in decision.dead]

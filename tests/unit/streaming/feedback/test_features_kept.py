@@ -1,0 +1,114 @@
+"""Features are there for as long as a label may come, or a batch be tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.streaming.feedback.decision import Event
+from app.streaming.feedback.join_window import JoinWindow
+from app.streaming.feedback.ledger import FeedbackLedger
+from tests.unit.streaming.feedback.entries import (
+    RULES,
+    dead,
+    event,
+    features_of,
+    label,
+    matched,
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.sqlite"
+
+
+@pytest.fixture
+def ledger(path: Path) -> Iterator[FeedbackLedger]:
+    ledger = FeedbackLedger(path, RULES)
+    yield ledger
+    ledger.close()
+
+
+def without_features(name: str, time: float, sequence: int = 0) -> Event:
+    return event(name, time, sequence)._replace(features=None)
+
+
+def test_features_wait_for_a_label_no_longer_than_one_may_come(ledger):
+    ledger.decide(0, [event("a", 1000), event("b", 1001)], [])
+    # The watermark is 1100 and holds for the next batch.
+    ledger.decide(1, [event("z", 1110)], [label("z", 1110)])
+    ledger.decide(2, [event("y", 1111)], [label("y", 1111)])
+    assert ledger.sizes()["features"] == 4
+    assert matched(ledger.decide(3, [], [label("b", 1101)])) == [("b", 1)]
+    assert ledger.sizes()["features"] == 2
+
+
+def test_features_of_a_batch_stay_as_long_as_it_may_be_tried_again(ledger):
+    events = [event("a", 1000), event("b", 1000), event("z", 9000)]
+    first = ledger.decide(0, events, [label("a", 1005), label("z", 9000)])
+    # The watermark has passed them.
+    ledger.decide(1, [], [])
+    assert ledger.features(first.matches) == [features_of("a", 1000), features_of("z", 9000)]
+    assert ledger.decide(0, [], []) == first
+    ledger.decide(2, [], [])
+    assert ledger.sizes()["features"] == 0
+
+
+def test_features_of_an_event_that_no_label_can_meet_are_not_kept(ledger):
+    ledger.decide(0, [event("z", 1200)], [label("z", 1200)])
+    ledger.decide(1, [event("late", 1189), event("timely", 1190)], [])
+    assert ledger.sizes()["features"] == 2
+
+
+def test_the_first_event_of_an_id_is_the_one_whose_features_count(ledger):
+    ledger.decide(0, [event("a", 1000, 1)], [])
+    decision = ledger.decide(1, [event("a", 1001, 2)], [label("a", 1005)])
+    assert ledger.features(decision.matches) == [features_of("a", 1000)]
+
+
+def test_what_is_kept_stays_bounded_when_no_label_comes(ledger):
+    for batch in range(200):
+        ledger.decide(batch, [event(f"e{batch}", 1000 + 10 * batch)], [])
+    window = RULES.max_lag + RULES.lateness + RULES.label_timeout
+    assert ledger.sizes()["features"] <= window / 10 + 2
+
+
+@pytest.mark.parametrize("sequence", [2, 0], ids=["numbered on", "a topic that was made again"])
+def test_an_id_that_comes_again_has_the_features_of_its_new_event(path, sequence):
+    """The clean-up of a batch comes batches later, and the id may be another event's by then."""
+    ledger = FeedbackLedger(path, JoinWindow(label_timeout=60, lateness=0, max_lag=60))
+    ledger.decide(0, [event("x", 0, 0)], [])
+    ledger.decide(1, [], [label("x", 0)])
+    ledger.decide(2, [event("f", 1000, 1)], [label("f", 1000)])
+    ledger.decide(3, [event("x", 1001, sequence)], [])
+    decision = ledger.decide(4, [], [label("x", 1002)])
+    assert matched(decision) == [("x", 1)]
+    assert ledger.features(decision.matches) == [features_of("x", 1001)]
+    ledger.close()
+
+
+def test_a_label_whose_features_spark_has_not_joined_is_a_dead_letter(ledger):
+    """As of an event before 1970, which an old checkpoint of Spark's has dropped."""
+    events = [without_features("a", -3600, 1), without_features("b", 5, 2)]
+    labels = [label("a", -3599), label("b", 6)]
+    joined = {("b", 2): b"features of b"}
+    first = ledger.decide(0, events, labels, joined=joined)
+    assert (matched(first), dead(first)) == ([("b", 1)], [("a", "late_feedback")])
+    assert ledger.decide(0, events, labels, joined=joined) == first
+
+
+def test_what_spark_has_joined_is_kept_for_the_next_try_of_a_batch(ledger):
+    """Rows may have gone by then, and with them what Spark joins."""
+    ledger.decide(0, [without_features("a", 1000, 7)], [])
+    first = ledger.decide(1, [], [label("a", 1001)], joined={("a", 7): b"a"})
+    assert ledger.decide(1, [], [], joined={}) == first
+    assert ledger.features(first.matches) == [b"a"]
+
+
+def test_an_event_that_was_learned_is_not_joined_again(ledger):
+    ledger.decide(0, [without_features("a", 1000, 7)], [label("a", 1001)], joined={("a", 7): b"a"})
+    decision = ledger.decide(1, [], [label("a", 1002)], joined={("a", 7): b"a"})
+    assert (matched(decision), dead(decision)) == ([], [("a", "duplicate_feedback")])
