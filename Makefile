@@ -73,8 +73,9 @@ paper: $(TESTING) ## Learn the paper's streams, 1,000,000 rows each; table and f
 quality: $(TESTING) ## Learn a dozen unlike streams with the defaults, beside fixed depths
 	$(BIN)/python -m tests.bench.quality
 
-soak: $(TESTING) ## Run a stream of an hour in ten minutes; print how memory and state grow
+soak: $(TESTING) ## Run an hour of stream, and 5,000 batches; print how memory and state grow (half an hour)
 	$(BIN)/python -m tests.bench.soak
+	$(BIN)/python -m tests.bench.many_batches
 
 growth: $(TESTING) ## Do 100,000 batches without Spark; print files and start-up times (an hour or less)
 	$(BIN)/python -m tests.bench.growth

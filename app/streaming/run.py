@@ -279,9 +279,9 @@ def run(
         )
         claim.check()
         if job.ends_by_itself and not ended:
+            last = "the first batch was begun" if loop.batch is None else "all was read"
             raise StoppedEarlyError(
-                f"asked to end before all was read, and ended after batch {loop.batch}; the same "
-                "command goes on from there"
+                f"asked to end before {last}; the same command goes on from there"
             )
         current = registry.current(current)
     return _summary(tally, log, loop, current, started)

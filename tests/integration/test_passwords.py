@@ -324,6 +324,7 @@ class TestErrors:
             raise ZeroDivisionError
 
         monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+        monkeypatch.setenv("HEDGESTREAM_TRACEBACK", "1")
         monkeypatch.setattr("app.streaming.replay.replay", bug)
         monkeypatch.setattr(sys, "argv", ["app", *replay_options(tmp_path, tmp_path / "w")])
         monkeypatch.setenv("REDIS_URL", f"redis://learner:{SECRET}@cache")

@@ -19,7 +19,7 @@ from tests.waiting import wait_until
 # Processes start several times in each, on a machine that may be busy.
 pytestmark = [pytest.mark.spark, pytest.mark.redis, pytest.mark.timeout(600)]
 
-ROWS, ROWS_PER_BATCH = 4000, 20
+ROWS, ROWS_PER_BATCH = 1200, 20
 
 
 @pytest.fixture(scope="module")

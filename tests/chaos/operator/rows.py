@@ -232,6 +232,8 @@ class LiveInput(Input):
         self.was_shortened = True
         self.truth.loose.update(self._unread)
         self.truth.loose.update(event_id for _, event_id, _ in self._held)
+        # Their events may be forgotten by then.
+        self.truth.loose.update(event_id for _, event_id in self._late)
 
     @property
     def holds(self) -> bool:
