@@ -82,6 +82,19 @@ def test_a_replay_leaves_one_at_work_alone_and_a_newer_one_may_take_over(
     assert not differences(run.outcome(), undisturbed)
 
 
+def test_a_replay_told_to_end_says_that_it_has_not_read_all(stream, undisturbed, tmp_path):
+    run = Replay(stream, tmp_path / "w", ROWS_PER_BATCH)
+    process = run.start()
+    with ended(process):
+        assert run.wait_for_batch(process, 0)
+        os.kill(process.pid, signal.SIGTERM)
+        _, told = process.communicate()
+    assert process.returncode == 143
+    assert "asked to end before all was read" in complaint(told)
+    run.finish()
+    assert not differences(run.outcome(), undisturbed)
+
+
 class TestStream:
     @pytest.fixture
     def run(self, tmp_path) -> LiveRun:
