@@ -10,8 +10,7 @@ from pathlib import Path
 import rich_click as click
 
 from app.cli.options import PATH, json_option, number
-from app.config.validation import is_real
-from app.errors import InvalidParameterError
+from app.config.validation import require_above_0
 
 _HELP = "Remove those of batches written more than so many days ago."
 
@@ -31,8 +30,8 @@ def compact(
     """
     kept = {"keep_predictions": keep_predictions, "keep_dead_letters": keep_dead_letters}
     for name, days in kept.items():
-        if days is not None and not (is_real(days) and days > 0):
-            raise InvalidParameterError(name, f"must be a number above 0, not {days}")
+        if days is not None:
+            require_above_0(name, days)
     from app.registry.packs.compaction import compact
     from app.registry.packs.upkeep import KeptDays
 

@@ -19,7 +19,13 @@ from app.config.options import (
     parse_names,
     parse_path,
 )
-from app.config.validation import is_real, require, require_at_least_0, require_choice, require_int
+from app.config.validation import (
+    require,
+    require_above_0,
+    require_at_least_0,
+    require_choice,
+    require_int,
+)
 from app.errors import InvalidParameterError
 
 OUTAGE_POLICIES = ("stale", "fail")
@@ -125,8 +131,8 @@ class RunSettings:
         for name in ("max_staleness", "registry_patience"):
             require_at_least_0(self, name)
         for name in ("keep_predictions", "keep_dead_letters"):
-            days = getattr(self, name)
-            require(days is None or (is_real(days) and days > 0), name, "a number above 0", days)
+            if getattr(self, name) is not None:
+                require_above_0(name, getattr(self, name))
         for name in ("features", "classes"):
             value = getattr(self, name)
             sound = value is None or (len(set(value)) == len(value) and all(value))

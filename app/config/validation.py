@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypeGuard
 
 from app.errors import InvalidParameterError
 
@@ -24,12 +25,16 @@ def require_at_least_0(settings: object, name: str, expected: str = "at least 0"
     require(is_real(value) and value >= 0, name, expected, value)
 
 
+def require_above_0(name: str, value: object) -> None:
+    require(is_real(value) and value > 0, name, "a number above 0", value)
+
+
 def require_choice(settings: object, name: str, choices: Sequence[str]) -> None:
     value = getattr(settings, name)
     require(value in choices, name, "one of " + ", ".join(choices), value)
 
 
-def is_real(value: object) -> bool:
+def is_real(value: object) -> TypeGuard[float]:
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return False
     try:

@@ -115,13 +115,13 @@ class _ReplayJob:
         return choose_classes(counts, label, listener.warned)
 
     def begin(self, workdir: WorkDirectory, checkpoint: Checkpoint) -> None:
-        if checkpoint.query is None:
-            # Without the checkpoint there is no offset that counts the files listed.
-            listed = self._manifest(workdir).files
-            if listed != list(self._files[: len(listed)]):
-                workdir.set_replay_files_aside()
-        self._remembered(workdir).write()
         manifest = self._manifest(workdir)
+        listed = manifest.files
+        if checkpoint.query is None and listed != list(self._files[: len(listed)]):
+            # Without the checkpoint there is no offset that counts the files listed.
+            workdir.set_replay_files_aside()
+            manifest = self._manifest(workdir)
+        self._remembered(workdir).write()
         # Once more when another run has listed files meanwhile.
         while manifest.look():
             pass

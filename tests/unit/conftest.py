@@ -9,7 +9,9 @@ import pytest
 from app.cli.console import run
 from app.cli.main import cli
 from app.redis_io.embedded import EmbeddedRedis
+from app.registry import version_log
 from app.registry.epochs import Lease
+from app.registry.packs import feedback_packs, version_packs
 from app.registry.registry import ModelRegistry
 from tests.unit.command_lines import CSV
 from tests.unit.places import METADATA, Place, state_of
@@ -39,6 +41,15 @@ def registry(place) -> ModelRegistry:
 @pytest.fixture
 def lease(registry) -> Lease:
     return registry.acquire("q")
+
+
+@pytest.fixture
+def small_packs(monkeypatch):
+    """Let five versions, or five batches, make a pack, and two stay out of one."""
+    for module in (version_packs, feedback_packs):
+        monkeypatch.setattr(module, "PER_PACK", 5)
+    monkeypatch.setattr(version_log, "NEVER_PACKED", 2)
+    monkeypatch.setattr(feedback_packs, "NEVER_PACKED", 2)
 
 
 @pytest.fixture

@@ -9,9 +9,7 @@ import pytest
 from app.files.batches.dataset import REJECTED
 from app.files.batches.retention import sole_upkeep
 from app.files.workdir import open_workdir
-from app.registry import version_log
 from app.registry.feedback_log import FeedbackLog
-from app.registry.packs import feedback_packs, version_packs
 from app.registry.packs.upkeep import EVERY, KeptDays, Upkeep
 from app.registry.version_log import VersionLog
 from tests.unit.files.batches.datasets import fill, seen
@@ -22,11 +20,7 @@ LONG_AGO = 1_000_000_000
 
 
 @pytest.fixture
-def workdir(tmp_path, monkeypatch):
-    for module in (version_packs, feedback_packs):
-        monkeypatch.setattr(module, "PER_PACK", 5)
-    monkeypatch.setattr(version_log, "NEVER_PACKED", 2)
-    monkeypatch.setattr(feedback_packs, "NEVER_PACKED", 2)
+def workdir(tmp_path, small_packs):
     return open_workdir(tmp_path)
 
 

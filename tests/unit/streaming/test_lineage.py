@@ -285,18 +285,19 @@ class TestFormats:
         with pytest.raises(NewerFormatError, match=f"{OLD}.json is of format 3"):
             fed.refuse_learned(FeedbackInput("redis:feedback"), NEW, version())
 
-    @pytest.mark.parametrize("content", ["[", "{}", '{"format": 2, "files": [1], "sources": []}'])
-    def test_a_damaged_list_is_refused_in_one_line(self, fed, content):
+    @pytest.mark.parametrize(
+        ("name", "content"),
+        [
+            *(
+                (f"{OLD}.json", c)
+                for c in ("[", "{}", '{"format": 2, "files": [1], "sources": []}')
+            ),
+            *((f"{OLD}.stream.json", c) for c in ("[", "{}", '{"feedback": 1}')),
+        ],
+    )
+    def test_a_damaged_list_is_refused_in_one_line(self, fed, name, content):
         fed.directory.mkdir(parents=True)
-        (fed.directory / f"{OLD}.json").write_text(content)
+        (fed.directory / name).write_text(content)
 
-        with pytest.raises(DamagedFileError, match=f"{OLD}.json is damaged"):
-            fed.refuse_learned(FeedbackInput("redis:feedback"), NEW, version())
-
-    @pytest.mark.parametrize("content", ["[", "{}", '{"feedback": 1}'])
-    def test_a_damaged_source_of_format_1_is_refused_in_one_line(self, fed, content):
-        fed.directory.mkdir(parents=True)
-        (fed.directory / f"{OLD}.stream.json").write_text(content)
-
-        with pytest.raises(DamagedFileError, match=f"{OLD}.stream.json is damaged"):
+        with pytest.raises(DamagedFileError, match=f"{name} is damaged"):
             fed.refuse_learned(FeedbackInput("redis:feedback"), NEW, version())
