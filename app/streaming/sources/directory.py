@@ -205,7 +205,7 @@ class DirectoryStreamReader(SimpleDataSourceStreamReader, SupportsTriggerAvailab
         """Take the files that are there now, and no others."""
         self._look()
         self._is_fixed = True
-        self._pacer.end_with_backlog(self.initialOffset(), self._rows.read)
+        self._pacer.end_with_backlog(self.initialOffset(), self._rows_per_batch, self._rows.read)
 
     def read(self, start: Position) -> tuple[Iterator[pa.RecordBatch], Position]:
         if not self._is_fixed and time.monotonic() >= self._next_look:

@@ -2,8 +2,8 @@
 
 The clock of a source is the newest time read from it, so one that is read ahead of the other
 would make the other's rows late before they are read. Each reader writes down the time of the
-row that it reads next, when it is certain that there is one; the other reads no further than that
-allows. Of two readers the one with the older row always goes on.
+oldest row of the batch that it reads next, when it is certain that there is one; the other reads no
+further than that allows. Of two readers the one with the older row always goes on.
 
 Holding back never ends a stream or keeps it standing: a reader does so only as long as the other
 one keeps reading, and what it returns to Spark then is a new offset without rows, after which it
@@ -12,10 +12,11 @@ is asked again. A reader that has come to its live tail is not held back at all.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,7 @@ class Pace:
     column
         Column of the rows' time.
     lateness
-        Microseconds by which the first row of a batch may be newer than the other reader's next
-        one.
+        Microseconds by which the oldest row of a batch may be newer than the other reader's.
     ahead
         The same of every row of a batch; None reads on to where the batch is full.
     is_new
@@ -127,20 +127,20 @@ class Pacer:
         pace = Pace.from_option(options["pace"])
         return cls(pace, RowTimes(row_format, columns or (), pace.column))
 
-    def end_with_backlog(self, beginning: Position, take: Take) -> None:
+    def end_with_backlog(self, beginning: Position, n: int, take: Take) -> None:
         """Take all there is for a backlog: the stream ends when it is read.
 
         Parameters
         ----------
         beginning
             Where a new query begins to read. What is there is said before either source is read.
+        n
+            Rows of a batch.
         take
         """
         self._ends = True
         if self._pace is not None and self._pace.is_new and self._is_first:
-            first, after = take(beginning, 1)
-            self._ahead = beginning, first, after
-            self._tell(self._first_time(first) if first else None)
+            self._look_ahead(beginning, n, take)
 
     def read(self, start: Position, n: int, take: Take) -> tuple[list[pa.RecordBatch], Position]:
         """Return at most ``n`` rows from ``start`` on that may be read now."""
@@ -153,28 +153,33 @@ class Pacer:
         allowed = self._allowed(self._pace, rows, self._heard(start))
         if allowed == 0:
             self._ahead = place, rows, end
-            self._tell(self._first_time(rows))
+            self._tell(self._oldest(rows))
             return [], place | {HELD: start.get(HELD, 0) + 1}
         if allowed < count:
             rows, end = self._take(place, allowed, take)
-        following: list[pa.RecordBatch] = []
         if allowed < count or count == n:
-            following, after = take(end, 1)
-            self._ahead = end, following, after
-        self._tell(self._first_time(following) if following else None)
+            self._look_ahead(end, n, take)
+        else:
+            self._tell(None)
         return rows, end
+
+    def _look_ahead(self, start: Position, n: int, take: Take) -> None:
+        """Say what there is in the batch that is read next."""
+        following, after = take(start, n)
+        self._ahead = start, following, after
+        self._tell(self._oldest(following) if following else None)
 
     def _take(self, start: Position, n: int, take: Take) -> tuple[list[pa.RecordBatch], Position]:
         """Take rows, beginning with those that were looked at and not returned."""
         ahead, self._ahead = self._ahead, None
         if ahead is None or ahead[0] != start:
             return take(start, n)
-        _, first, after = ahead
-        missing = n - sum(map(len, first))
+        _, known, after = ahead
+        missing = n - sum(map(len, known))
         if missing < 0:
             return take(start, n)
         rows, end = take(after, missing) if missing else ([], after)
-        return [*first, *rows], end
+        return [*known, *rows], end
 
     def _heard(self, start: Position) -> dict[str, Any] | None:
         """Return what the other reader has said.
@@ -205,27 +210,26 @@ class Pacer:
             return 0 if pace.ahead is not None and self._is_first else count
         if word["next"] is None or word == self._heeded:
             return count
-        allowed = count
-        if self._first_time(rows) > word["next"] + pace.lateness:
-            allowed = 0
-        elif pace.ahead is not None:
-            limit = word["next"] + pace.ahead
-            times = (time for batch in rows for time in self._times.of(batch))
-            beyond = (i for i, time in enumerate(times) if time is not None and time > limit)
-            allowed = next(beyond, count)
-        if not allowed:
+        if self._oldest(rows) > word["next"] + pace.lateness:
             self._heeded = word
-        return allowed
+            return 0
+        if pace.ahead is None:
+            return count
+        limit = word["next"] + pace.ahead
+        beyond = (i for i, t in enumerate(self._times_of(rows)) if t is not None and t > limit)
+        # The first row goes with the older ones behind it, or neither reader would go on.
+        return max(next(beyond, count), 1)
 
     def _has_backlog(self) -> bool:
         return self._ends or self._is_first or self._next is not None
 
-    def _first_time(self, rows: list[pa.RecordBatch]) -> int:
-        """Return the time of the first row; where it cannot be read, the one known before."""
-        time = next(iter(self._times.of(rows[0][:1])))
-        if time is not None:
-            return time
-        return UNKNOWN_TIME if self._next is None else self._next
+    def _times_of(self, rows: list[pa.RecordBatch]) -> Iterator[int | None]:
+        return itertools.chain.from_iterable(map(self._times.of, rows))
+
+    def _oldest(self, rows: list[pa.RecordBatch]) -> int:
+        """Return the time of the oldest row; where none can be read, the one known before."""
+        known = UNKNOWN_TIME if self._next is None else self._next
+        return min((t for t in self._times_of(rows) if t is not None), default=known)
 
     def _tell(self, next_time: int | None) -> None:
         """Write down what is read next, unless it was nothing before as well."""

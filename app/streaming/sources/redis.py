@@ -152,7 +152,7 @@ class RedisStreamReader(SimpleDataSourceStreamReader, SupportsTriggerAvailableNo
 
     def prepareForTriggerAvailableNow(self) -> None:
         self._last = self._patiently(lambda: self._stream.last_id())
-        self._pacer.end_with_backlog(self.initialOffset(), self._take)
+        self._pacer.end_with_backlog(self.initialOffset(), self._max_rows_per_batch, self._take)
 
     def read(self, start: Position) -> tuple[Iterator[pa.RecordBatch], Position]:
         batches, end = self._pacer.read(start, self._max_rows_per_batch, self._take)

@@ -49,7 +49,7 @@ class Source:
     def fix(self) -> None:
         """Have the stream end when all is read."""
         self._is_fixed = True
-        self._pacer.end_with_backlog({"row": 0}, self._take)
+        self._pacer.end_with_backlog({"row": 0}, 20, self._take)
 
     def read(self, n: int) -> bool:
         """Read a batch, and return whether Spark has new data to go on with."""
@@ -240,6 +240,22 @@ def test_the_oldest_row_that_is_known_to_be_unread(sources, tmp_path):
     assert oldest_unread(files) == 20 * SECOND
     b.read(2)
     assert oldest_unread(files) is None
+
+
+@pytest.mark.parametrize("place", [0, 1, 19, 20, 37])
+def test_a_row_that_is_dated_far_ahead_does_not_hide_the_older_ones_behind_it(
+    place, sources, tmp_path
+):
+    a, b = sources
+    a.times, b.times = [float(t) for t in range(60)], [float(t) for t in range(300)]
+    a.times.insert(place, 90_000.0)
+    for source in sources:
+        source.fix()
+    while not all(source.is_read for source in sources):
+        unread = [t for source in sources for t in source.times[source.position["row"] :]]
+        assert oldest_unread([tmp_path / "a", tmp_path / "b"]) <= min(unread) * SECOND
+        went_on = [source.read(20) for source in sources]
+        assert any(went_on)
 
 
 def test_a_row_whose_time_cannot_be_read_is_no_newer_than_the_one_before(tmp_path):
