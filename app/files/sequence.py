@@ -36,7 +36,13 @@ class FileRows(Protocol):
     """The rows of one open file, counted in units, bytes or rows, of its own choice."""
 
     def read(self, unit: int, n: int) -> tuple[pa.Table, int]:
-        """Return at most ``n`` rows from ``unit`` on, and the unit after them."""
+        """Return at most ``n`` rows from ``unit`` on, and the unit after them.
+
+        Raises
+        ------
+        DataLossError
+            When the file has become shorter than ``unit``.
+        """
 
     def ended(self) -> bool:
         """Return whether the last read reached the end of the file."""
@@ -53,6 +59,7 @@ class TextLines:
 
     def read(self, byte: int, n: int) -> tuple[pa.Table, int]:
         """Return at most ``n`` rows from byte offset ``byte`` on, and the offset after them."""
+        _check_length(self._file.name, byte, os.fstat(self._file.fileno()).st_size, "bytes")
         if self._file.tell() != byte:
             self._file.seek(byte)
         if byte == 0 and self._has_header:
@@ -84,6 +91,7 @@ class ParquetRows:
     """The rows of one Parquet file. Reading on from where the last read ended is cheap."""
 
     def __init__(self, path: str, columns: Sequence[str]) -> None:
+        self._path = path
         self._parquet = pq.ParquetFile(path)
         self._columns = list(columns)
         schema = self._parquet.schema_arrow
@@ -95,6 +103,7 @@ class ParquetRows:
     def read(self, row: int, n: int) -> tuple[pa.Table, int]:
         """Return at most ``n`` rows from row ``row`` on, and the row after them."""
         if row != self._position:
+            _check_length(self._path, row, self._parquet.metadata.num_rows, "rows")
             self._batches, self._rest, self._position = self._batches_from(row), None, row
         taken: list[pa.RecordBatch] = []
         missing = n
@@ -126,6 +135,14 @@ class ParquetRows:
                 skipped, row = min(row, len(batch)), row - min(row, len(batch))
                 if len(batch) > skipped:
                     yield batch.slice(skipped)
+
+
+def _check_length(path: str, read: int, length: int, units: str) -> None:
+    if read > length:
+        raise DataLossError(
+            f"{path} has {length:,} {units}, and {read:,} were read: it was cut or replaced. Put "
+            "back the file that was read; new rows go into a new file"
+        )
 
 
 def open_input(path: str, file_format: str, columns: Sequence[str]) -> FileRows:
@@ -250,7 +267,8 @@ class FileSequence:
         UserError
             When a file that is still to be read is gone, or is damaged.
         DataLossError
-            When the position belongs to another list of files.
+            When the position belongs to another list of files, or the file that was read last has
+            become shorter.
         """
         check_position(start, self._digests)
         index, unit, row, ended = (start[key] for key in ("file", "unit", "row", "ended"))

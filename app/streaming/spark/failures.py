@@ -46,6 +46,7 @@ _WORKER_DIED = re.compile(
     r"Python worker exited unexpectedly|(?:EOFException|SocketException)[^\n]*"
     r"(?:\n\s+at java\.[^\n]*)*\n\s+at org\.apache\.spark\.[\w.]*\bpython\b"
 )
+_WORKER_LATE = "Python worker failed to connect back"
 
 
 @contextlib.contextmanager
@@ -98,6 +99,11 @@ def line_of_cause(error: BaseException) -> str:
     said = _of_python(text)
     if said is None and _WORKER_DIED.search(trace):
         return "a Python worker has ended unexpectedly (was it killed, or out of memory?)"
+    if said is None and _WORKER_LATE in text:
+        return (
+            "a Python worker did not start within the ten seconds that Spark gives it (is the "
+            "machine overloaded?). Run the same command again to go on"
+        )
     said = said or _of_java(text)
     said = _JSON_PLACE.sub("", _SQLSTATE.sub("", said))
     return " ".join(said.split()) or f"{type(error).__name__} without a message"

@@ -22,8 +22,7 @@ TOUCHABLE = (".runs/", ".redis-url")
 """What a refused run may have touched: who is at work there, and at which redis-server."""
 
 _TRACES = ("Traceback", "\tat ", "Exception in thread", "py4j", "org.apache.", "java.lang")
-_OVERLOADED = "Python worker failed to connect back"
-"""Spark's own words when its Python workers take too long to start."""
+_OVERLOADED = "a Python worker did not start within the ten seconds"
 
 _LEFT_BEHIND = re.compile(r"Traceback .*\n(?:  .*\n)+.*CANNOT_OPEN_SOCKET.*\n?")
 """A reader of Spark's that its query did not wait for: elsewhere the JVM has ended by then."""

@@ -233,6 +233,25 @@ def test_rows_appended_to_a_file_are_read(tmp_path):
     assert table["text"].to_pylist() == ["3"]
 
 
+@pytest.mark.parametrize("is_open", [True, False])
+def test_a_text_file_that_became_shorter_than_what_was_read_is_named(tmp_path, is_open):
+    """Rows written to it from there on would have been skipped."""
+    files = write_text(tmp_path, [b"x\n1\n2\n"])
+    sequence = fresh(files, "csv")
+    _, position = sequence.read(START, 2)
+    Path(files[0]).write_bytes(b"x\n1\n")
+    with pytest.raises(DataLossError, match=r"0\.txt has 4 bytes, and 6 were read: it was cut"):
+        (sequence if is_open else fresh(files, "csv")).read(position, 2)
+
+
+def test_a_parquet_file_that_became_shorter_than_what_was_read_is_named(tmp_path):
+    files = write_parquet(tmp_path, [[1, 2, 3]], row_group_size=1)
+    _, position = fresh(files, "parquet").read(START, 2)
+    write_parquet(tmp_path, [[1]], row_group_size=1)
+    with pytest.raises(DataLossError, match=r"0\.parquet has 1 rows, and 2 were read"):
+        fresh(files, "parquet").read(position, 2)
+
+
 @pytest.mark.parametrize("content", [b"PAR1 no more", b""])
 def test_a_damaged_parquet_file_is_named(tmp_path, content):
     files = write_parquet(tmp_path, [[1], [2]], row_group_size=1)

@@ -136,6 +136,13 @@ def test_a_python_worker_is_told_by_its_last_exception(raised, told):
     assert line_of_cause(PySparkRuntimeError(java + trace)) == told
 
 
+def test_a_worker_that_starts_too_slowly_says_what_to_do():
+    cause = "org.apache.spark.SparkException: Python worker failed to connect back."
+    told = line_of_cause(PySparkRuntimeError(JAVA.format(cause=cause)))
+    assert "did not start within the ten seconds" in told
+    assert "Run the same command again" in told
+
+
 DIED = "a Python worker has ended unexpectedly (was it killed, or out of memory?)"
 
 
