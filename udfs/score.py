@@ -1,102 +1,187 @@
-"""The pandas UDF that scores rows with the live model."""
+"""The UDF that parses and scores rows, in one hop to one Python worker.
+
+It is the Arrow form of a pandas UDF, for ``DataFrame.mapInArrow``: an operator of the plan that
+runs once for each row, where Spark may run a function in an expression once for each use of it.
+Rows come and go packed, so that the JVM touches none of them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
-from pyspark.sql import Column
+import pyarrow.compute as pc
 from pyspark.sql import types as T
-from pyspark.sql.functions import pandas_udf  # type: ignore[attr-defined]  # PySpark has no type for it.
 
+from app.parsing.packed_rows import RowSource, packed
 from app.scoring.live_model import LiveModel, ModelSource
 from udfs import model_cache
 from udfs.model_cache import WorkerModel
 
-# Not as text, which only a JVM could parse.
-SCORE_TYPE = (
+RAW_SCHEMA = (
     T.StructType()
-    .add("prediction", T.IntegerType())
-    .add("probabilities", T.ArrayType(T.FloatType()))
-    .add("model_version", T.LongType())
-    .add("model_age_ms", T.LongType())
-    .add("stale", T.BooleanType())
+    .add("kind", T.StringType())
+    .add("sequence", T.LongType())
+    .add("rows", T.BinaryType())
 )
+"""What a :class:`RowScorer` takes: which source a value is of, and what that says of it."""
 
-ScoreUdf = Callable[[str | Column], Column]
-"""From the features to a column of :data:`SCORE_TYPE`."""
+SCORED_SCHEMA = T.StructType().add("kind", T.StringType()).add("rows", T.BinaryType())
+"""What it gives: packed rows of one kind."""
+
+SERVED = pa.schema(
+    [
+        ("prediction", pa.int32()),
+        ("probabilities", pa.list_(pa.float32())),
+        ("model_version", pa.int64()),
+        ("model_age_ms", pa.int64()),
+        ("stale", pa.bool_()),
+    ]
+)
+"""Columns of what a row is served with."""
+
+_SCORED = pa.schema([("kind", pa.string()), ("rows", pa.binary())])
 
 
-def score_udf(wanted: WorkerModel) -> ScoreUdf:
-    """Return a UDF from ``features`` (array of float, length D, or null) to a struct.
+@dataclass(frozen=True)
+class KindOfRows:
+    """What is done with the rows of one kind.
 
-    The struct holds ``prediction`` (int, the class index), ``probabilities``
-    (array of float, length C), ``model_version`` (long), ``model_age_ms`` (long: how
-    long ago, in milliseconds, that version was published) and ``stale`` (boolean:
-    for longer than the run allows, Redis could not be asked for a newer version). A
-    row without features gives a struct of nulls, so that bad rows can pass through
-    without a filter under which Spark might evaluate the UDF twice.
-
-    Each Arrow batch with a row to score asks Redis for the version first: a row scored after a
-    version was published is scored with it or a later one. So the result depends on Redis, and
-    the UDF is marked non-deterministic.
+    Attributes
+    ----------
+    source
+    is_scored
+    columns
+        Those of the parser that are returned.
+    with_rows
+        Whether good rows are returned as JSON too.
     """
 
-    def score(batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
-        model = model_cache.live_model(wanted)
-        for features in batches:
-            yield score_batch(model, wanted.source, features)
+    source: RowSource
+    columns: tuple[str, ...]
+    is_scored: bool = False
+    with_rows: bool = False
 
-    udf: ScoreUdf = pandas_udf(score, SCORE_TYPE).asNondeterministic()
-    return udf
+    def schema(self, has_model: bool) -> pa.Schema:
+        """Return the columns of the rows that come back."""
+        fields = [self.source.parser.schema.field(name) for name in self.columns]
+        return pa.schema([*fields, *(SERVED if self.is_scored and has_model else ())])
 
 
-def score_batch(model: LiveModel, source: ModelSource, features: pd.Series) -> pd.DataFrame:
-    """Score one Arrow batch with the current version.
+class RowScorer:
+    """A function for ``mapInArrow``, from :data:`RAW_SCHEMA` to :data:`SCORED_SCHEMA`.
 
-    Raises
-    ------
-    ArrowInvalid
-        When rows differ in length.
+    Parameters
+    ----------
+    kinds
+        By the name of each kind.
+    wanted
+        None scores nothing.
+    as_they_are
+        Kinds that come back in the columns that they have, but for ``rows``.
     """
-    missing = features.isna().to_numpy()
-    given = ~missing
+
+    def __init__(
+        self,
+        kinds: Mapping[str, KindOfRows],
+        wanted: WorkerModel | None,
+        as_they_are: Sequence[str] = (),
+    ) -> None:
+        self._kinds = dict(kinds)
+        self._wanted = wanted
+        self._as_they_are = tuple(as_they_are)
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for name, kind in self._kinds.items():
+                of_kind = batch.filter(pc.equal(batch["kind"], name))
+                for raw in kind.source.batches(of_kind["sequence"], of_kind["rows"]):
+                    yield _packed(name, self._done(kind, raw))
+            for name in self._as_they_are:
+                of_kind = batch.filter(pc.equal(batch["kind"], name))
+                if len(of_kind):
+                    yield _packed(name, of_kind.drop_columns(["kind", "rows"]))
+
+    def _done(self, kind: KindOfRows, raw: pa.RecordBatch) -> pa.RecordBatch:
+        parsed = kind.source.parser.parse(raw, with_rows=kind.with_rows)
+        done = parsed.select(list(kind.columns))
+        if kind.is_scored and self._wanted is not None:
+            model = model_cache.live_model(self._wanted)
+            columns = score(model, self._wanted.source, parsed["features"])
+            schema = kind.schema(has_model=True)
+            return pa.RecordBatch.from_arrays([*done.columns, *columns], schema=schema)
+        return done
+
+
+def _packed(kind: str, rows: pa.RecordBatch) -> pa.RecordBatch:
+    return pa.record_batch([pa.array([kind]), pa.array([packed(rows)], pa.binary())], _SCORED)
+
+
+class WarmUp:
+    """A function for ``mapInArrow`` that readies a worker to score, whatever it is given.
+
+    Parameters
+    ----------
+    wanted
+    rows
+        How many rows a worker will be given at once.
+    n_features
+    """
+
+    def __init__(self, wanted: WorkerModel, rows: int, n_features: int) -> None:
+        self._wanted = wanted
+        self._shape = rows, n_features
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        zeros = np.zeros(self._shape)
+        for batch in batches:
+            model_cache.live_model(self._wanted).predict_proba(zeros)
+            yield batch
+
+
+def score(model: LiveModel, source: ModelSource, features: pa.Array) -> list[pa.Array]:
+    """Score rows with the current version.
+
+    Redis is asked for the version first, if there is a row to score: a row scored after a
+    version was published is scored with it or a later one.
+
+    Parameters
+    ----------
+    model
+    source
+    features : fixed-size list of float64, shape (n, D)
+        Null where a row is of no use.
+
+    Returns
+    -------
+    list of pa.Array, each of shape (n,)
+        The columns of :data:`SERVED`: ``prediction`` (int32, the class index), ``probabilities``
+        (list of float32, length C), ``model_version`` (int64), ``model_age_ms`` (int64: how long
+        ago, in milliseconds, that version was published) and ``stale`` (bool: for longer than the
+        run allows, Redis could not be asked for a newer version). Null for a row without features.
+    """
     n = len(features)
-    predictions, probabilities = np.zeros(n, np.int32), np.full(n, None, object)
-    version, age, stale = 0, 0, False
+    given = np.asarray(pc.is_valid(features))
+    stale, version, age = False, 0, 0
+    proba = np.zeros((0, model.n_classes), np.float32)
     if given.any():
         stale = model.refresh(source)
-        proba = model.predict_proba(_as_matrix(features.to_numpy()[given])).astype(np.float32)
+        # Flattened, a list that is null leaves nothing.
+        X = features.flatten().to_numpy().reshape(-1, features.type.list_size)
+        proba = model.predict_proba(X).astype(np.float32, copy=False)
         version, age = model.version, model.age_ms()
-        predictions[given] = proba.argmax(axis=1)
-        # Lists of Python's floats: of an array, Spark would make a NumPy scalar of each value,
-        # which takes ten times as long.
-        probabilities[given] = _as_objects(proba.tolist())
-    return pd.DataFrame(
-        {
-            "prediction": pd.arrays.IntegerArray(predictions, missing),
-            "probabilities": probabilities,
-            "model_version": pd.arrays.IntegerArray(np.full(n, version, np.int64), missing),
-            "model_age_ms": pd.arrays.IntegerArray(np.full(n, age, np.int64), missing),
-            "stale": pd.arrays.BooleanArray(np.full(n, stale), missing),
-        },
-        copy=False,
-    )
-
-
-def _as_matrix(rows: np.ndarray) -> np.ndarray:
-    """Return an array of n rows, each an array of D values, as one of shape (n, D)."""
-    # Arrow copies the values in one go, and refuses a row of another length.
-    width = len(rows[0])
-    arrow = pa.array(rows, pa.list_(pa.float32(), width))
-    matrix: np.ndarray = arrow.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
-    return matrix
-
-
-def _as_objects(values: list[list[float]]) -> np.ndarray:
-    """Return a list of lists as an array of lists, and not of their items."""
-    objects = np.empty(len(values), object)
-    objects[:] = values
-    return objects
+    columns = [
+        pa.array(proba.argmax(axis=1), pa.int32()),
+        pa.FixedSizeListArray.from_arrays(pa.array(proba.reshape(-1)), proba.shape[1]).cast(
+            pa.list_(pa.float32())
+        ),
+        pa.array(np.full(len(proba), version, np.int64)),
+        pa.array(np.full(len(proba), age, np.int64)),
+        pa.array(np.full(len(proba), stale)),
+    ]
+    if len(proba) < n:
+        places = pa.array(np.cumsum(given) - 1, mask=~given)
+        columns = [column.take(places) for column in columns]
+    return columns

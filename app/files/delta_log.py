@@ -15,8 +15,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from app.errors import UserError
-from app.files.documents import parse_json
-from app.files.lines import json_object
+from app.files.documents import json_object, parse_json
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable

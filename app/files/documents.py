@@ -57,3 +57,12 @@ def read_json(path: Path, kind: type | tuple[type, ...] = dict) -> Any:
     if not isinstance(content, kind):
         raise DamagedFileError(path, f"it holds {type(content).__name__}")
     return content
+
+
+def json_object(line: str) -> dict[str, Any]:
+    """Return the JSON object on a line, an empty one when it holds none."""
+    try:
+        value = parse_json(line)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

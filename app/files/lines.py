@@ -1,37 +1,47 @@
-"""Single lines of CSV and JSON, read in Python to find out what an input holds.
-
-The rows themselves are parsed by Spark. A line that cannot be read here is
-passed over: it becomes a dead letter when its turn comes.
-"""
+"""Records of delimited text, one at a time."""
 
 from __future__ import annotations
 
 import csv
-import io
-from typing import Any
-
-from app.files.documents import parse_json
 
 
-def csv_cells(line: str) -> list[str]:
-    """Return a line's cells, none when it cannot be read. An open quote ends with its line."""
+def csv_cells(record: str) -> list[str]:
+    """Return the fields of a record, none when it is not one whole record.
+
+    Examples
+    --------
+    >>> csv_cells('1,"a, b"'), csv_cells('1,"a')
+    (['1', 'a, b'], [])
+    """
     try:
-        return next(csv.reader([line]), [])
+        records = list(csv.reader([record], strict=True))
     except csv.Error:
         return []
+    return records[0] if len(records) == 1 else []
 
 
-def json_object(line: str) -> dict[str, Any]:
-    """Return the JSON object on a line, an empty one when it holds none."""
-    try:
-        value = parse_json(line)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
+def is_open_record(record: bytes) -> bool:
+    """Return whether a record ends within a field whose quote is still to be closed (RFC 4180).
 
+    A quote within a field that does not begin with one is a character like others.
 
-def csv_line(cells: list[str]) -> str:
-    """Return cells as a line, quoted where they must be."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(cells)
-    return text.getvalue()
+    Examples
+    --------
+    >>> is_open_record(b'1,"a'), is_open_record(b'1,"a ""b"","c"'), is_open_record(b'5" pipe,1')
+    (True, False, False)
+    """
+    place = 0
+    while True:
+        if record[place : place + 1] == b'"':
+            place += 1
+            while True:
+                quote = record.find(b'"', place)
+                if quote < 0:
+                    return True
+                place = quote + 1
+                if record[place : place + 1] != b'"':
+                    break
+                place += 1
+        place = record.find(b",", place) + 1
+        if not place:
+            return False

@@ -145,7 +145,7 @@ class HBPClassifier:
         state = self._learner.get_state()
         B, waiting = self.config.update_batch_size, len(self._pending_labels)
         if B > 1:
-            features = np.zeros((B - 1, self.config.n_features), self.config.dtype)
+            features = np.zeros((B - 1, self.config.n_features))
             labels = np.zeros(B - 1, np.int32)
             features[:waiting], labels[:waiting] = self._pending_features, self._pending_labels
             state["pending_features"], state["pending_labels"] = features, labels
@@ -162,7 +162,7 @@ class HBPClassifier:
         """
         state = check_state(state, self.config)
         waiting = int(state.pop("pending_count", 0))
-        empty = np.zeros((0, self.config.n_features), self.config.dtype)
+        empty = np.zeros((0, self.config.n_features))
         self._pending_features = state.pop("pending_features", empty)[:waiting]
         self._pending_labels = state.pop("pending_labels", np.zeros(0, np.int32))[:waiting]
         self._learner.set_state(state)

@@ -211,7 +211,7 @@ def learn_rows(
     With N rows, D features, L layers of H units padded to P, C classes and n heads on hidden
     layers, the first of them on layer ``first_head``, the shapes are
 
-    X (N, D), y (N,) int32, probabilities (N, C); kernels (D * P + (L - 1) * H * P,),
+    X (N, D) float64, y (N,) int32, probabilities (N, C); kernels (D * P + (L - 1) * H * P,),
     biases (L, P), head_kernels (n, C, P), head_biases (n, C), input_kernel (D * C,),
     input_bias (C,), covariance ((D + 1)^2,) float64, alpha (n or n + 1,), mean and m2 (D,)
     float64, count (1,) int64.
@@ -220,15 +220,16 @@ def learn_rows(
     """
     L, P = biases.shape
     D, C = X.shape[1], probabilities.shape[1]
-    real = X.dtype.type
+    dtype = biases.dtype
+    real = dtype.type
     one, zero = real(1), real(0)
     n_heads = len(alpha)
     on_input = 1 if input_kind != NO_HEAD else 0
-    h = np.zeros((L, P), X.dtype)
-    z = np.zeros(D, X.dtype)
-    delta, below = np.zeros(P, X.dtype), np.zeros(P, X.dtype)
-    p, errors = np.zeros((n_heads, C), X.dtype), np.zeros((n_heads, C), X.dtype)
-    losses, logits = np.zeros(n_heads, X.dtype), np.zeros(C, X.dtype)
+    h = np.zeros((L, P), dtype)
+    z = np.zeros(D, dtype)
+    delta, below = np.zeros(P, dtype), np.zeros(P, dtype)
+    p, errors = np.zeros((n_heads, C), dtype), np.zeros((n_heads, C), dtype)
+    losses, logits = np.zeros(n_heads, dtype), np.zeros(C, dtype)
     work = np.zeros(D + 1)
 
     for r in range(len(X)):

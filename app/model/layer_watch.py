@@ -36,7 +36,7 @@ class LayerWatch:
         # On first use: with it comes TensorFlow, which is imported while the JVM starts.
         from app.model.network import dead_layers
 
-        dead = dead_layers(state, rows.astype(self._config.dtype, copy=False), self._config)
+        dead = dead_layers(state, rows, self._config)
         if dead:
             self._has_warned = True
             layers = ", ".join(str(layer + 1) for layer in dead)

@@ -116,7 +116,7 @@ class Learner(Protocol):
 
         Parameters
         ----------
-        X : ndarray, shape (n, D), in the model's dtype
+        X : ndarray, shape (n, D), float64
         y : ndarray of int32, shape (n,)
 
         Returns

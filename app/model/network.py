@@ -25,7 +25,7 @@ class RunningStandardizer(keras.layers.Layer):  # type: ignore[misc]  # Keras ha
     """Standardises rows by moments that the learner keeps, see :mod:`app.model.scaler`."""
 
     def __init__(self, n_features: int, dtype: str) -> None:
-        super().__init__(name="standardizer", dtype=dtype, trainable=False)
+        super().__init__(name="standardizer", dtype=dtype, trainable=False, autocast=False)
         wide = {"shape": (n_features,), "initializer": "zeros", "dtype": "float64"}
         self.mean = self.add_weight(name="mean", autocast=False, **wide)
         self.m2 = self.add_weight(name="m2", autocast=False, **wide)
@@ -35,7 +35,8 @@ class RunningStandardizer(keras.layers.Layer):  # type: ignore[misc]  # Keras ha
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         count = tf.cast(tf.convert_to_tensor(self.count), tf.float64)
-        return standardize(x, tf.convert_to_tensor(self.mean), tf.convert_to_tensor(self.m2), count)
+        mean, m2 = tf.convert_to_tensor(self.mean), tf.convert_to_tensor(self.m2)
+        return standardize(tf.cast(x, tf.float64), mean, m2, count, self.compute_dtype)
 
 
 class HedgedNetwork(keras.Model):  # type: ignore[misc]  # Keras has no types.
@@ -53,7 +54,8 @@ class HedgedNetwork(keras.Model):  # type: ignore[misc]  # Keras has no types.
     """
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__(name="hedged_network", dtype=config.dtype)
+        # Rows stay float64 until they are standardised.
+        super().__init__(name="hedged_network", dtype=config.dtype, autocast=False)
         seeds = keras.random.SeedGenerator(config.seed)
 
         def dense(
@@ -158,13 +160,14 @@ def dead_layers(
     Parameters
     ----------
     state
-    X : ndarray, shape (n, D), in the model's dtype
+    X : ndarray, shape (n, D), float64
     config
     """
-    h = X
+    h = X.astype(config.dtype)
     if config.standardize:
         rows = np.float64(state["row_count"])
-        h = standardize(h, state["scaler_mean"], state["scaler_m2"], rows).numpy()
+        moments = state["scaler_mean"], state["scaler_m2"]
+        h = standardize(X, *moments, rows, config.dtype).numpy()
     dead = []
     for l in range(config.n_hidden_layers):
         h = np.maximum(h @ state[f"hidden_kernel_{l}"] + state[f"hidden_bias_{l}"], 0)

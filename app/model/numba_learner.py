@@ -81,7 +81,7 @@ class NumbaLearner:
         return probabilities
 
     def compile(self) -> None:
-        self.learn(np.zeros((0, self._config.n_features), self._real), np.zeros(0, np.int32))
+        self.learn(np.zeros((0, self._config.n_features)), np.zeros(0, np.int32))
 
     def get_state(self) -> State:
         config = self._config

@@ -51,7 +51,7 @@ class Scorer:
     def predict_proba(self, state: Mapping[str, tf.Tensor], X: np.ndarray) -> np.ndarray:
         """Return the class probabilities, shape (n, C), of rows of shape (n, D)."""
         X = as_rows(X, self.config)
-        probabilities = np.empty((len(X), self.config.n_classes), X.dtype)
+        probabilities = np.empty((len(X), self.config.n_classes), self.config.dtype)
         largest = PADDED_ROWS[-1]
         for start in range(0, len(X), largest):
             rows = X[start : start + largest]
@@ -70,7 +70,7 @@ def scorer_of(config: str) -> Scorer:
 
 
 def as_rows(X: np.ndarray, config: ModelConfig) -> np.ndarray:
-    """Return ``X`` in the model's dtype and C order.
+    """Return ``X`` as float64 in C order: it is rounded to the model's dtype once standardised.
 
     Raises
     ------
@@ -78,13 +78,14 @@ def as_rows(X: np.ndarray, config: ModelConfig) -> np.ndarray:
         When ``X`` is not (n, n_features), or holds a NaN or an infinity.
     """
     try:
-        with np.errstate(over="ignore"):
-            X = np.ascontiguousarray(X, config.dtype)
+        X = np.ascontiguousarray(X, np.float64)
     except (TypeError, ValueError) as error:
         raise InvalidRowsError(f"X must be numeric: {error}") from error
     if X.ndim != 2 or X.shape[1] != config.n_features:
         raise InvalidRowsError(f"X must have shape (n, {config.n_features}), not {X.shape}")
+    if not config.standardize and (np.abs(X) > np.finfo(config.dtype).max).any():
+        raise InvalidRowsError(f"X holds a number that {config.dtype} does not hold")
     if not np.isfinite(X).all():
         row = int(np.flatnonzero(~np.isfinite(X).all(axis=1))[0])
-        raise InvalidRowsError(f"X holds a NaN or an infinity (as {X.dtype}), first in row {row}")
+        raise InvalidRowsError(f"X holds a NaN or an infinity, first in row {row}")
     return X

@@ -14,7 +14,7 @@ key                        shape         dtype     what
 ``row_count``              ()            int64     rows learned
 ``scaler_mean``            (D,)          float64   only when standardising
 ``scaler_m2``              (D,)          float64   sum of squared deviations
-``pending_features``       (B - 1, D)    model's   only with B > 1: rows that wait
+``pending_features``       (B - 1, D)    float64   only with B > 1: rows that wait
 ``pending_labels``         (B - 1,)      int32     for their group of B to be full
 ``pending_count``          ()            int64     how many of them are set
 =========================  ============  ========  ==============================
@@ -64,7 +64,7 @@ def state_layout(config: ModelConfig) -> dict[str, tuple[tuple[int, ...], np.dty
         layout["scaler_m2"] = ((D,), wide)
     if config.update_batch_size > 1:
         waiting = config.update_batch_size - 1
-        layout["pending_features"] = ((waiting, D), real)
+        layout["pending_features"] = ((waiting, D), wide)
         layout["pending_labels"] = ((waiting,), np.dtype("int32"))
         layout["pending_count"] = ((), count)
     return layout
@@ -89,6 +89,9 @@ def check_state(state: Mapping[str, np.ndarray], config: ModelConfig) -> State:
     checked: State = {}
     for name, (shape, dtype) in layout.items():
         array = np.asarray(state[name])
+        if name == "pending_features":
+            # Older releases kept them in the model's dtype.
+            array = array.astype(dtype)
         if array.shape != shape or array.dtype != dtype:
             raise StateError(
                 f"{name} must have shape {shape} and dtype {dtype}, "

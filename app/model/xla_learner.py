@@ -43,7 +43,6 @@ class XlaLearner:
         B = config.update_batch_size
         self._chunk_rows = B * max(1, ROWS_PER_CHUNK // B)
         self._tensors: Tensors = {}
-        real = tf.as_dtype(config.dtype)
         learned = {
             name: tf.TensorSpec(shape, dtype)
             for name, (shape, dtype) in state_layout(config).items()
@@ -53,7 +52,7 @@ class XlaLearner:
             self._learn_chunk,
             input_signature=[
                 learned,
-                tf.TensorSpec((self._chunk_rows, config.n_features), real),
+                tf.TensorSpec((self._chunk_rows, config.n_features), tf.float64),
                 tf.TensorSpec((self._chunk_rows,), tf.int32),
                 tf.TensorSpec((), tf.int32),
             ],
@@ -73,7 +72,7 @@ class XlaLearner:
         return alpha
 
     def learn(self, X: np.ndarray, y: np.ndarray) -> np.ndarray:
-        probabilities = np.empty((len(X), self._config.n_classes), X.dtype)
+        probabilities = np.empty((len(X), self._config.n_classes), self._config.dtype)
         for start in range(0, len(X), self._chunk_rows):
             chunk = slice(start, start + self._chunk_rows)
             self._tensors, probabilities[chunk] = self._learn_padded(X[chunk], y[chunk])
@@ -81,12 +80,12 @@ class XlaLearner:
 
     def compile(self) -> None:
         # What it returns is dropped: another thread may have learned meanwhile.
-        none = np.zeros((0, self._config.n_features), self._config.dtype)
+        none = np.zeros((0, self._config.n_features))
         self._learn_padded(none, np.zeros(0, np.int32))
 
     def _learn_padded(self, X: np.ndarray, y: np.ndarray) -> tuple[Tensors, np.ndarray]:
         n = len(X)
-        rows = np.zeros((self._chunk_rows, self._config.n_features), self._config.dtype)
+        rows = np.zeros((self._chunk_rows, self._config.n_features))
         labels = np.zeros(self._chunk_rows, np.int32)
         rows[:n], labels[:n] = X, y
         state, probabilities = self._learn(
@@ -122,7 +121,7 @@ class XlaLearner:
         k, weights, probabilities = tf.while_loop(
             lambda k, *_: k < full_groups,
             body,
-            [tf.constant(0), weights, tf.zeros((self._chunk_rows, C), X.dtype)],
+            [tf.constant(0), weights, tf.zeros((self._chunk_rows, C), config.dtype)],
         )
         if B > 1:
             # The last, partly filled group is predicted and not learned. Where there is
@@ -137,9 +136,10 @@ class XlaLearner:
 
     def _scale(self, weights: _Weights, x: tf.Tensor) -> tuple[tf.Tensor, _Weights]:
         if not self._config.standardize:
-            return x, {}
+            return tf.cast(x, self._config.dtype), {}
         count = tf.cast(weights["row_count"], tf.float64)
-        z, mean, m2 = learn_and_standardize(x, weights["scaler_mean"], weights["scaler_m2"], count)
+        moments = weights["scaler_mean"], weights["scaler_m2"]
+        z, mean, m2 = learn_and_standardize(x, *moments, count, self._config.dtype)
         return z, {"scaler_mean": mean, "scaler_m2": m2}
 
     def _update(self, weights: _Weights, x: tf.Tensor, y: tf.Tensor) -> tuple[_Weights, tf.Tensor]:
@@ -148,7 +148,7 @@ class XlaLearner:
         eta, B, alpha = rule.eta, config.update_batch_size, weights["alpha"]
         rows = tf.cast(weights["row_count"], tf.float64)
         boost = 1 + rule.head_boost / (1 + rows / HEAD_BOOST_ROWS)
-        head_eta = tf.cast(rule.head_eta * boost, x.dtype)
+        head_eta = tf.cast(rule.head_eta * boost, config.dtype)
         z, moments = self._scale(weights, x)
         h, log_p = _forward(weights, z)
         p = tf.exp(log_p)

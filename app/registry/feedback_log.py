@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from app.errors import ModelNotFoundError, RegistryError
 from app.files.atomic import create_durably
-from app.registry.packs.feedback_packs import FeedbackPacks
+from app.registry.packs.feedback_packs import FeedbackPacks, as_float64
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class LearnedRows:
     Attributes
     ----------
     event_ids
-    features : ndarray, shape (n, D), float32
+    features : ndarray, shape (n, D), float64
     labels : ndarray, shape (n,), int32
         Class indices.
     """
@@ -67,7 +67,7 @@ class FeedbackLog:
             {
                 "event_id": pa.array(rows.event_ids, pa.string()),
                 "features": pa.FixedSizeListArray.from_arrays(
-                    pa.array(rows.features.reshape(-1), pa.float32()), width
+                    pa.array(rows.features.reshape(-1), pa.float64()), width
                 ),
                 "label_index": pa.array(rows.labels, pa.int32()),
             }
@@ -99,6 +99,7 @@ class FeedbackLog:
                 table = packs.read(batch)
             if table is None:
                 raise ModelNotFoundError(f"no labelled rows were recorded in {path}")
+            table = as_float64(table)
             features, labels = table["features"].combine_chunks(), table["label_index"]
             if not pa.types.is_fixed_size_list(features.type) or labels.null_count:
                 raise ValueError("its columns are not those of the log")

@@ -107,6 +107,11 @@ class LiveModel:
         """The version in use."""
         return self._record.version
 
+    @property
+    def n_classes(self) -> int:
+        """Number of classes C."""
+        return self._scorer.config.n_classes
+
     def refresh(self, source: ModelSource) -> bool:
         """Load the current version if it is another than the one in use.
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from app.config.run import DRIVER
 from app.contract import DIVERGED, DUPLICATE_ID, Contract
 from app.files.workdir import WorkDirectory
 from app.monitor.records import LabelCounts
+from app.parsing.packed_rows import RowSource, bytes_of
 from app.registry.version import ModelVersion
 from app.streaming.batch_writer import BatchContext, BatchFiles, ScoredBatch
 from app.streaming.feedback.decision import DeadLabel, Decision, Event, Label, Match
@@ -25,13 +26,20 @@ from app.streaming.feedback.join_window import SECOND, JoinWindow
 from app.streaming.feedback.ledger import FeedbackLedger
 from app.streaming.feedback.rows import EVENT, LABEL, MATCH
 from app.streaming.rows.labelled import UNKNOWN, LabelledRows
-from app.streaming.rows.validation import raw_as_json
+from app.streaming.rows.scored import scored_rows
 from app.streaming.sinks.base import Sink
 from app.streaming.sources.pace import oldest_unread
 from app.streaming.spark.runtime import task_slots
-from udfs.score import ScoreUdf
+from udfs.model_cache import WorkerModel
+from udfs.score import KindOfRows
 
-_OF_LABELS = ("label_index", "row")
+_OF_EVENTS = ("sequence", "event_id", "event_time", "reason", "row")
+_OF_LABELS = (*_OF_EVENTS, "label_index")
+_AS_THEY_CAME = ("sequence", "event_id", "row")
+
+_MATCHES = pa.schema(
+    [("sequence", pa.int64()), ("event_id", pa.string()), ("features", pa.binary())]
+)
 
 _DEAD_SCHEMA = pa.schema(
     [
@@ -54,8 +62,10 @@ class LiveWriter:
     contract
     window
         How long labels and events wait for each other.
-    score
-        Gives the UDF of :func:`udfs.score.score_udf` that scores with a version or a later one.
+    sources
+        How the rows of each kind come.
+    scorer
+        Gives what a worker needs to score with a version or a later one.
     state_store : {"driver", "rocksdb"}
         Where the features of events wait for their label: in the ledger, or in Spark.
     sinks
@@ -69,7 +79,8 @@ class LiveWriter:
         workdir: WorkDirectory,
         contract: Contract,
         window: JoinWindow,
-        score: Callable[[ModelVersion], ScoreUdf],
+        sources: Mapping[str, RowSource],
+        scorer: Callable[[ModelVersion], WorkerModel],
         state_store: str,
         sinks: Sequence[Sink] = (),
         unread: Sequence[Path] = (),
@@ -77,9 +88,14 @@ class LiveWriter:
         self.files = BatchFiles(workdir, contract)
         self._contract = contract
         self._window = window
-        self._score = score
-        # Whose features the driver is brought: those of all events, or of those that met a label.
-        self._features_of = EVENT if state_store == DRIVER else MATCH
+        self._scorer = scorer
+        self._is_joined = state_store != DRIVER
+        # The driver is brought the features of all events, or of those that met a label.
+        features = () if self._is_joined else ("features",)
+        self._kinds = {
+            EVENT: KindOfRows(sources[EVENT], (*_OF_EVENTS, *features), is_scored=True),
+            LABEL: KindOfRows(sources[LABEL], _OF_LABELS, with_rows=True),
+        }
         self._sinks = sinks
         self._unread = unread
         self._ledgers = workdir.ledgers
@@ -107,32 +123,34 @@ class LiveWriter:
         batch is written.
         """
         query, batch = context.query, context.batch
-        rows = df
+        wanted = None
         if not self.files.has_predictions(query, batch):
-            # Nothing filters what the UDF gives: Spark would evaluate it once for each side. Each
-            # partition costs a Python worker a task, also those that hold labels alone.
-            scores = self._score(context.version)(_event_features()).alias("served")
-            rows = df.coalesce(task_slots(df.sparkSession)).select("*", scores)
-        rows = rows.persist()
+            wanted = self._scorer(context.version)
+        if self._is_joined:
+            # A join is to be evaluated once.
+            df = df.persist()
         try:
             # One job evaluates the sources, the join and the UDF, and brings all that the driver
             # needs. A second one would double what a small batch takes.
-            table = _for_driver(rows, self._features_of).toArrow()
+            rows = self._rows(df, wanted)
+            events, labels = rows[EVENT], rows[LABEL]
             context.timer.end("score")
             context.check_fence()
             decision = self._ledger.decide(
                 batch,
-                *_good_rows(table),
-                joined=_joined(table),
+                _events(events),
+                _labels(labels),
+                joined=_joined(rows[MATCH]),
                 unread=oldest_unread(self._unread),
             )
-            if "served" in table.column_names:
-                scored = _scored(table, decision.duplicates)
+            if wanted is not None:
+                scored = _scored(events, decision.duplicates)
                 self.files.write_predictions(scored, query, batch)
             context.reached("predictions")
-            dead = _dead_letters(rows, table, decision, batch)
+            twice = self._duplicates(df, decision.duplicates)
         finally:
-            rows.unpersist()
+            df.unpersist()
+        dead = _dead_letters(rows, twice, decision, batch)
         self.files.write_rejected(dead, query, batch)
         context.reached("dead_letters")
         served = self.files.predictions(query, batch)
@@ -143,8 +161,28 @@ class LiveWriter:
                 sink.deliver(df.sparkSession, path, query, batch)
         labelled = self._labelled(decision.matches)
         context.timer.end("write")
-        counts = _label_counts(table, decision, dead)
+        counts = _label_counts(labels, decision, dead)
         return ScoredBatch(len(served), served.rows_stale, _reasons(dead, EVENT), labelled, counts)
+
+    def _rows(self, df: DataFrame, wanted: WorkerModel | None) -> dict[str, pa.Table]:
+        """Return the rows of each kind; the driver is brought features where it keeps them."""
+        # Each partition costs a Python worker a task, also those that hold labels alone.
+        raw = df.coalesce(task_slots(df.sparkSession))
+        if not self._is_joined:
+            return scored_rows(raw, self._kinds, wanted) | {MATCH: _MATCHES.empty_table()}
+        kept = dict(df.dtypes)["features"]
+        features = pa.binary() if kept == "binary" else pa.list_(pa.float32())
+        matches = _MATCHES.set(2, pa.field("features", features))
+        return scored_rows(raw, self._kinds, wanted, {MATCH: matches})
+
+    def _duplicates(self, df: DataFrame, sequences: list[int]) -> pa.Table:
+        """Return the events of some numbers as they came: ``sequence``, ``event_id``, ``row``."""
+        kind = KindOfRows(self._kinds[EVENT].source, _AS_THEY_CAME, with_rows=True)
+        if not sequences:
+            return kind.schema(has_model=False).empty_table()
+        events = df.filter(F.col("kind") == EVENT)
+        every = scored_rows(events, {EVENT: kind}, None)[EVENT]
+        return every.filter(pc.is_in(every["sequence"], pa.array(sequences, pa.int64())))
 
     def diverged_letters(self, df: DataFrame, batch: int, labelled: LabelledRows) -> pa.Table:
         classes = self._contract.classes
@@ -168,94 +206,100 @@ class LiveWriter:
     def _labelled(self, matches: list[Match]) -> LabelledRows:
         """Return the matches as rows to learn, in order of feedback time and event id."""
         matches = sorted(matches, key=lambda match: (match.feedback_time, match.id))
-        features = np.frombuffer(b"".join(self._ledger.features(matches)), np.float32)
+        width = self._contract.n_features
+        features = [_as_float64(row, width) for row in self._ledger.features(matches)]
         # Rows may have gone between two tries of a batch, so that an event was never scored.
         served = self._ledger.served([match.id for match in matches])
         return LabelledRows(
             [match.id for match in matches],
-            features.reshape(-1, self._contract.n_features),
+            np.array(features).reshape(-1, width),
             np.array([match.label for match in matches], np.int32),
             np.array([match.event_sequence for match in matches], np.int64),
             np.array([served.get(match.id, UNKNOWN) for match in matches], np.int32),
         )
 
 
-def _event_features() -> Column:
-    """Return what is to be scored: the features of events, and not those that met a label."""
-    return F.when(F.col("kind") == EVENT, F.col("features"))
+def _as_float64(features: bytes, width: int) -> np.ndarray:
+    """Return the features of an event as they wait for its label.
+
+    Older releases kept them in float32.
+    """
+    kind = np.float64 if len(features) == 8 * width else np.float32
+    return np.frombuffer(features, kind).astype(np.float64)
 
 
-def _for_driver(rows: DataFrame, features_of: str) -> DataFrame:
-    """Return what the driver needs of a batch, with the features of one kind of row."""
-    return rows.select(
-        "kind",
-        "sequence",
-        "event_id",
-        F.unix_micros("time").alias("time"),
-        F.when(F.col("kind") == features_of, F.col("features")).alias("features"),
-        "label_index",
-        "reason",
-        "row",
-        *(name for name in rows.columns if name == "served"),
-    )
-
-
-def _scored(table: pa.Table, duplicates: list[int]) -> pa.Table:
+def _scored(events: pa.Table, duplicates: list[int]) -> pa.Table:
     """Return the events that were scored and are the first of their id."""
-    events = table.filter(pc.and_(pc.equal(table["kind"], EVENT), pc.is_null(table["reason"])))
-    taken = pc.is_in(events["sequence"], pa.array(duplicates, pa.int64()))
-    return events.filter(pc.invert(taken))
+    good = events.filter(pc.is_null(events["reason"]))
+    taken = pc.is_in(good["sequence"], pa.array(duplicates, pa.int64()))
+    return good.filter(pc.invert(taken))
 
 
-def _good_rows(table: pa.Table) -> tuple[list[Event], list[Label]]:
-    """Return the events and labels of a batch that passed validation."""
-    good = table.filter(pc.is_null(table["reason"]))
-    events, labels = (good.filter(pc.equal(good["kind"], kind)) for kind in (EVENT, LABEL))
-    common = ["event_id", "time", "sequence"]
-    return (
-        [Event(*row) for row in zip(*_columns(events, common), _as_bytes(events), strict=True)],
-        [Label(*row) for row in zip(*_columns(labels, [*common, *_OF_LABELS]), strict=True)],
-    )
+def _events(events: pa.Table) -> Iterator[Event]:
+    """Return the events that passed validation."""
+    good = events.filter(pc.is_null(events["reason"]))
+    features: list[bytes | None] = [None] * len(good)
+    if "features" in good.column_names:
+        features = bytes_of(good["features"]).to_pylist()
+    return map(Event, *_columns(good, ["event_id"]), _micros(good), *_sequences(good), features)
+
+
+def _labels(labels: pa.Table) -> Iterator[Label]:
+    """Return the labels that passed validation."""
+    good = labels.filter(pc.is_null(labels["reason"]))
+    ids, indices, rows = _columns(good, ["event_id", "label_index", "row"])
+    return map(Label, ids, _micros(good), *_sequences(good), indices, rows)
+
+
+def _micros(rows: pa.Table) -> list[int]:
+    micros: list[int] = rows["event_time"].cast(pa.int64()).to_pylist()
+    return micros
+
+
+def _sequences(rows: pa.Table) -> Iterator[list[int]]:
+    return _columns(rows, ["sequence"])
 
 
 def _columns(table: pa.Table, names: list[str]) -> Iterator[list[Any]]:
     return (table[name].to_pylist() for name in names)
 
 
-def _joined(table: pa.Table) -> dict[tuple[str, int], bytes]:
+def _joined(matches: pa.Table) -> dict[tuple[str, int], bytes]:
     """Return the features of the events that Spark has joined with a label, by id and sequence."""
-    joined = table.filter(pc.equal(table["kind"], MATCH))
+    features = matches["features"]
+    if pa.types.is_list(features.type):
+        rows = [np.array(row, np.float64).tobytes() for row in features.to_pylist()]
+    else:
+        rows = features.to_pylist()
     # An event that came twice was joined twice: only the one that was taken counts.
-    keys = zip(*_columns(joined, ["event_id", "sequence"]), strict=True)
-    features = zip(keys, _as_bytes(joined), strict=True)
-    return {key: row for key, row in features if row is not None}
+    keys = zip(*_columns(matches, ["event_id", "sequence"]), strict=True)
+    return dict(zip(keys, rows, strict=True))
 
 
-def _as_bytes(rows: pa.Table) -> list[bytes | None]:
-    """Return the features of each row, None where the driver was not brought them."""
-    features = rows["features"].combine_chunks()
-    if features.null_count or not len(features):
-        return [None] * len(features)
-    return [row.tobytes() for row in features.flatten().to_numpy().reshape(len(features), -1)]
-
-
-def _dead_letters(rows: DataFrame, table: pa.Table, decision: Decision, batch: int) -> pa.Table:
+def _dead_letters(
+    rows: dict[str, pa.Table], twice: pa.Table, decision: Decision, batch: int
+) -> pa.Table:
     """Return every row of a batch, and of earlier ones, that turned out to be of no use."""
-    invalid = table.filter(pc.is_valid(table["reason"]))
-    invalid = invalid.append_column("batch_id", pa.array([batch] * len(invalid), pa.int64()))
-    parts = [
-        invalid.select(_DEAD_SCHEMA.names).cast(_DEAD_SCHEMA),
+    parts = []
+    for kind in (EVENT, LABEL):
+        invalid = rows[kind].filter(pc.is_valid(rows[kind]["reason"]))
+        parts.append(_dead_rows(kind, invalid, invalid["reason"], batch))
+    duplicate = pa.array([DUPLICATE_ID] * len(twice), pa.string())
+    parts += [
         _dead_table(LABEL, decision.dead, batch),
+        _dead_rows(EVENT, twice, duplicate, batch),
     ]
-    if decision.duplicates:
-        taken = (F.col("kind") == EVENT) & F.col("sequence").isin(decision.duplicates)
-        raw = rows.filter(taken).select("sequence", "event_id", raw_as_json().alias("row"))
-        twice = [
-            DeadLabel(row["sequence"], row["event_id"], DUPLICATE_ID, row["row"])
-            for row in raw.toArrow().to_pylist()
-        ]
-        parts.append(_dead_table(EVENT, twice, batch))
     return pa.concat_tables(parts)
+
+
+def _dead_rows(kind: str, rows: pa.Table, reasons: pa.Array, batch: int) -> pa.Table:
+    n = len(rows)
+    columns = [[kind] * n, rows["sequence"], rows["event_id"], reasons, rows["row"], [batch] * n]
+    arrays = [
+        pa.array(column, field.type) if isinstance(column, list) else column
+        for column, field in zip(columns, _DEAD_SCHEMA, strict=True)
+    ]
+    return pa.table(arrays, schema=_DEAD_SCHEMA)
 
 
 def _dead_table(kind: str, dead: list[DeadLabel], batch: int) -> pa.Table:
@@ -273,9 +317,8 @@ def _dead_table(kind: str, dead: list[DeadLabel], batch: int) -> pa.Table:
     return pa.Table.from_pylist(rows, _DEAD_SCHEMA)
 
 
-def _label_counts(table: pa.Table, decision: Decision, dead: pa.Table) -> LabelCounts:
+def _label_counts(labels: pa.Table, decision: Decision, dead: pa.Table) -> LabelCounts:
     delays = [(m.feedback_time - m.event_time) / SECOND for m in decision.matches]
-    labels = table.filter(pc.equal(table["kind"], LABEL))
     good = labels["reason"].null_count
     return LabelCounts(
         # Those of the first try, when rows have gone since.

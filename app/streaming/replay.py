@@ -18,6 +18,7 @@ from app.files.workdir import WorkDirectory
 from app.monitor.batch_log import BatchLog
 from app.monitor.listener import Listener
 from app.monitor.metrics import RunSummary
+from app.parsing.row_parser import RowParser
 from app.registry.open import OpenModel
 from app.streaming.batch_writer import BatchWriter
 from app.streaming.feedback.proof import check_no_seen_ids, check_seen_ids
@@ -26,7 +27,6 @@ from app.streaming.model_binding import BoundModel, ModelInput, Roles, choose_cl
 from app.streaming.query import StopRequest
 from app.streaming.replay_writer import ReplayWriter
 from app.streaming.rows.class_counts import count_labels
-from app.streaming.rows.validation import parse_and_validate
 from app.streaming.run import run
 from app.streaming.sources.replay import read_replay
 from app.streaming.sources.replay_input import count_rows, read_input
@@ -111,7 +111,7 @@ class _ReplayJob:
 
     def find_classes(self, listener: Listener) -> tuple[str, ...]:
         label = self._settings.label
-        counts = count_labels(self._input.files, self._input.layout, label)
+        counts = count_labels(self._input.files, self._input.layout.row_format, label)
         return choose_classes(counts, label, listener.warned)
 
     def begin(self, workdir: WorkDirectory, checkpoint: Checkpoint) -> None:
@@ -138,20 +138,21 @@ class _ReplayJob:
         return self._tasks, self._rows_per_task
 
     def writer(self, workdir: WorkDirectory, bound: BoundModel, scorers: Scorers) -> BatchWriter:
-        return ReplayWriter(workdir, bound.contract, scorers.udf)
+        parser = RowParser(bound.contract)
+        return ReplayWriter(workdir, bound.contract, parser, scorers.wanted)
 
     def rows(
         self, spark: SparkSession, workdir: WorkDirectory, opened: OpenModel, bound: BoundModel
     ) -> DataFrame:
-        rows = read_replay(
+        return read_replay(
             spark,
             self._files,
             self._input.layout,
             rows_per_batch=self._settings.rows_per_batch,
             rows_per_value=self._rows_per_task,
             tasks=self._tasks,
+            columns=RowParser(bound.contract).needed,
         )
-        return parse_and_validate(rows, bound.contract, self._input.layout.row_format)
 
     def _remembered(self, workdir: WorkDirectory) -> RememberedSettings:
         names = ("format", "label", "id", "time")

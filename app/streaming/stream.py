@@ -13,6 +13,7 @@ from app.contract import Contract, FixedContract
 from app.errors import UserError
 from app.files.aside import set_aside
 from app.files.atomic import write_durably
+from app.files.documents import read_json
 from app.files.manifest import listed_files
 from app.files.resuming.checkpoint import Checkpoint
 from app.files.resuming.remembered import RememberedSettings
@@ -22,11 +23,13 @@ from app.model.state import config_from_metadata
 from app.monitor.batch_log import BatchLog
 from app.monitor.listener import Listener
 from app.monitor.metrics import RunSummary
+from app.parsing.packed_rows import RowSource
+from app.parsing.row_parser import ParsingRules, RowParser
 from app.registry.open import OpenModel
 from app.streaming.batch_writer import BatchWriter
 from app.streaming.feedback.join_window import JoinWindow, micros
 from app.streaming.feedback.proof import check_ledger
-from app.streaming.feedback.rows import RawRows, live_rows
+from app.streaming.feedback.rows import EVENT, LABEL, JoinState, RawRows, live_rows
 from app.streaming.lineage import FeedbackInput, Input
 from app.streaming.live_writer import LiveWriter
 from app.streaming.model_binding import BoundModel, ModelInput, Roles
@@ -38,6 +41,7 @@ from app.streaming.sources.kafka import explain_failure
 from app.streaming.sources.open import (
     LiveSource,
     describe_source,
+    encoding_of,
     open_source,
     remember_sources,
     remembered_source,
@@ -127,7 +131,8 @@ class _StreamJob:
         self._is_new = checkpoint.query is None
         if self._is_new:
             # Queries of older releases went without, and go on so.
-            write_durably(_join_file(workdir), json.dumps({"times_from": "0001-01-01"}).encode())
+            began_with = {"times_from": "0001-01-01", "features": "float64"}
+            write_durably(_join_file(workdir), json.dumps(began_with).encode())
             for name in _KINDS:
                 _pace_file(workdir, name).unlink(missing_ok=True)
         self._remembered(workdir).write()
@@ -144,11 +149,34 @@ class _StreamJob:
         store = self._settings.state_store
         # Spark's own watermark waits for no row that is still to be read; the readers see to it.
         unread = [_pace_file(workdir, name) for name in _KINDS] if store == DRIVER else []
-        return LiveWriter(workdir, bound.contract, self._window, scorers.udf, store, sinks, unread)
+        parsed = self._row_sources(bound)
+        return LiveWriter(
+            workdir, bound.contract, self._window, parsed, scorers.wanted, store, sinks, unread
+        )
 
     def rows(
         self, spark: SparkSession, workdir: WorkDirectory, opened: OpenModel, bound: BoundModel
     ) -> DataFrame:
+        settings = self._settings
+        parsed = self._row_sources(bound)
+        raw = {}
+        for (name, source), kind in zip(self._sources.items(), (EVENT, LABEL), strict=True):
+            rows = open_source(
+                spark,
+                source,
+                manifest=_list_of(workdir, name),
+                redis_url=opened.redis_url,
+                max_rows_per_batch=settings.max_rows_per_batch,
+                fail_on_data_loss=settings.fail_on_data_loss,
+                columns=parsed[kind].parser.needed,
+                pace=self._pace(workdir, name),
+            )
+            raw[kind] = RawRows(rows, parsed[kind])
+        join = self._window if settings.state_store == ROCKSDB else None
+        return live_rows(raw[EVENT], raw[LABEL], join, _join_state(workdir))
+
+    def _row_sources(self, bound: BoundModel) -> dict[str, RowSource]:
+        """Return how the rows of each source come, and how they are parsed."""
         settings = self._settings
         feedback = Contract.of_feedback(
             self._sources["feedback"].layout.columns,
@@ -157,23 +185,13 @@ class _StreamJob:
             time=settings.feedback_time,
             label=settings.label,
         )
-        contracts = {"events": bound.contract, "feedback": feedback}
-        raw = {}
-        for name, source in self._sources.items():
-            rows = open_source(
-                spark,
-                source,
-                manifest=_list_of(workdir, name),
-                redis_url=opened.redis_url,
-                max_rows_per_batch=settings.max_rows_per_batch,
-                fail_on_data_loss=settings.fail_on_data_loss,
-                pace=self._pace(workdir, name),
-            )
-            raw[name] = RawRows(rows, source.layout.row_format, contracts[name])
-        join = self._window if settings.state_store == ROCKSDB else None
-        return live_rows(
-            raw["events"], raw["feedback"], join, from_year_1=_join_file(workdir).exists()
-        )
+        rules = ParsingRules(rejects_future=True)
+        contracts = {EVENT: bound.contract, LABEL: feedback}
+        specs = {EVENT: settings.events, LABEL: settings.feedback}
+        return {
+            kind: RowSource(encoding_of(specs[kind]), RowParser(contract, rules))
+            for kind, contract in contracts.items()
+        }
 
     def _pace(self, workdir: WorkDirectory, name: str) -> Pace:
         """Return how the reader of a source keeps step with that of the other."""
@@ -254,8 +272,20 @@ def _pace_file(workdir: WorkDirectory, name: str) -> Path:
 
 
 def _join_file(workdir: WorkDirectory) -> Path:
-    """Return what says that the times in Spark's state are later by what year 1 is before 1970."""
+    """Return what says how Spark's state was begun."""
     return workdir.live / "join.json"
+
+
+def _join_state(workdir: WorkDirectory) -> JoinState:
+    """Return what Spark keeps. Queries of older releases began without a word, or without one of
+    features.
+    """
+    path = _join_file(workdir)
+    try:
+        began_with = read_json(path)
+    except FileNotFoundError:
+        return JoinState(from_year_1=False, in_float64=False)
+    return JoinState(in_float64="features" in began_with)
 
 
 def _sources_file(workdir: WorkDirectory) -> Path:

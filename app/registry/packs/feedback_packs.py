@@ -111,7 +111,7 @@ class FeedbackPacks:
             writer = None
             for batch in batches:
                 try:
-                    table = pq.ParquetFile(self.single(batch)).read()
+                    table = as_float64(pq.ParquetFile(self.single(batch)).read())
                 except _UNREADABLE as error:
                     raise _CannotBeRead from error
                 table = table.append_column(_BATCH, pa.array([batch] * len(table), pa.int64()))
@@ -125,7 +125,8 @@ class FeedbackPacks:
         path = self.single(batch)
         try:
             packed = self.read(batch)
-            if packed is None or not packed.equals(pq.ParquetFile(path).read()):
+            single = as_float64(pq.ParquetFile(path).read())
+            if packed is None or not as_float64(packed).equals(single):
                 return 0
             path.unlink(missing_ok=True)
         except FileNotFoundError:
@@ -140,6 +141,16 @@ class FeedbackPacks:
         found = self._directory.glob("batch=*")
         matches = (_NAME.fullmatch(path.name) for path in found)
         return sorted(int(match.group(1)) for match in matches if match)
+
+
+def as_float64(table: pa.Table) -> pa.Table:
+    """Return labelled rows with features in float64: older releases kept float32."""
+    place = table.schema.get_field_index("features")
+    kind = table.schema.field(place).type if place >= 0 else None
+    if kind is None or not pa.types.is_fixed_size_list(kind):
+        return table
+    wide = pa.list_(pa.float64(), kind.list_size)
+    return table.set_column(place, "features", table["features"].cast(wide))
 
 
 def _groups_of(pack: pq.ParquetFile, batch: int) -> list[int]:

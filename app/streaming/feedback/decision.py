@@ -12,7 +12,7 @@ from typing import NamedTuple
 class Event(NamedTuple):
     """A good event: ``time`` in microseconds since 1970, ``sequence`` unique in its source.
 
-    ``features`` are float32 in the machine's order of bytes, None when Spark keeps them.
+    ``features`` are float64 in the machine's order of bytes, None when Spark keeps them.
     """
 
     id: str

@@ -13,7 +13,6 @@ from app.registry.feedback_log import LearnedRows
 
 ORDER = [("event_time", "ascending"), ("sequence", "ascending"), ("event_id", "ascending")]
 ORDER_COLUMNS = [name for name, _ in ORDER]
-COLLECTED_COLUMNS = [*ORDER_COLUMNS, "features", "label_index", "reason"]
 
 UNKNOWN = -1
 """In place of a class that was predicted, before it was."""

@@ -18,19 +18,17 @@ def prediction_table(scored: pa.Table, contract: Contract, batch: int) -> pa.Tab
     Parameters
     ----------
     scored
-        ``event_id``, ``time`` (microseconds since 1970) and ``served``, the struct of
-        :func:`udfs.score.score_udf`.
+        ``event_id``, ``event_time``, and the columns of :func:`udfs.score.score`.
     contract
     batch
     """
-    served = scored["served"].combine_chunks()
     return pa.table(
         {
             "event_id": scored["event_id"],
-            "event_time": scored["time"].cast(pa.timestamp("us", "UTC")),
-            "prediction": _labels(contract).take(served.field("prediction")),
+            "event_time": scored["event_time"],
+            "prediction": _labels(contract).take(scored["prediction"]),
             **{
-                name: served.field(name)
+                name: scored[name]
                 for name in ("probabilities", "model_version", "model_age_ms", "stale")
             },
             "batch_id": pa.array([batch] * len(scored), pa.int64()),

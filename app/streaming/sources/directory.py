@@ -3,7 +3,7 @@
 Rows are handed out as :mod:`app.streaming.sources.replay` does, at most so many a
 batch and numbered in file order. New files join the end of the order
 (:mod:`app.files.manifest`), and no file stops the stream
-(:mod:`app.files.permissive`).
+(:func:`app.files.readers.open_arrived`).
 
 A file may be removed once the batch with its last row is committed.
 """
@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.datasource import DataSource, SimpleDataSourceStreamReader
-from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.streaming.datasource import SupportsTriggerAvailableNow
 from pyspark.sql.types import StructType
 
@@ -27,12 +26,13 @@ from app.errors import DataLossError, UserError
 from app.files.delta_log import newest_version, open_table, require_deltalake
 from app.files.finders import DeltaFinder, DirectoryFinder
 from app.files.manifest import FileManifest, Finder
-from app.files.permissive import open_permissively
-from app.files.sequence import START, FileRows, FileSequence, Position, check_position
-from app.streaming.rows.layout import RowLayout, spark_schema
+from app.files.readers import open_arrived
+from app.files.sequence import START, FileSequence, Position, check_position
+from app.parsing.packed_rows import packed_batches
+from app.streaming.rows.layout import PACKED_ROWS, TYPED, RowLayout
 from app.streaming.sources.file_columns import csv_header, json_columns, parquet_schema
 from app.streaming.sources.pace import Pace, Pacer
-from app.streaming.sources.replay import ArrowRows
+from app.streaming.sources.replay import MOST_ROWS_AT_ONCE
 
 _SECONDS_BETWEEN_LOOKS = 0.1
 _LOOK_SHARE = 0.1
@@ -44,7 +44,7 @@ _SAMPLE_FILES = 20
 def read_directory(
     spark: SparkSession,
     spec: SourceSpec,
-    layout: RowLayout,
+    columns: Sequence[str],
     *,
     manifest: Path,
     max_rows_per_batch: int,
@@ -57,9 +57,8 @@ def read_directory(
     spark
     spec
         A directory or a Delta table. Its place may still be missing or empty.
-    layout
-        In CSV, its columns are what the cells of a line are, whatever the order in a file's
-        header.
+    columns
+        Those that are needed. Each file's own header or schema says where they are.
     manifest
         Where the order of the files is kept, on a filesystem that the driver and
         every executor share. It belongs to the query's checkpoint.
@@ -70,16 +69,14 @@ def read_directory(
     Returns
     -------
     DataFrame
-        ``sequence`` (long, the row's number), then ``text`` or the columns.
+        ``rows`` (binary), packed.
 
     Raises
     ------
     UserError
-        When the place is something else, or a typed column has the name of the number.
+        When the place is something else.
     """
     check_place(spec)
-    # What a file has not is null.
-    rows = layout.source_schema(str(spec)).toNullable()
     spark.dataSource.register(DirectorySource)
     stream = (
         spark.readStream.format(DirectorySource.name())
@@ -87,8 +84,7 @@ def read_directory(
         .option("format", spec.format)
         .option("place", str(Path(spec.place).resolve()))
         .option("manifest", str(manifest.resolve()))
-        .option("columns", json.dumps(layout.columns))
-        .option("schema", rows.json())
+        .option("columns", json.dumps(columns))
         .option("rows_per_batch", max_rows_per_batch)
     )
     if pace is not None:
@@ -128,13 +124,14 @@ def layout_of(spec: SourceSpec) -> RowLayout | None:
     if spec.kind == "delta":
         if newest_version(place) is None:
             return None
-        schema = open_table(place, str(spec)).schema().to_arrow()
-        return RowLayout.typed(spark_schema(pa.schema(schema)))
+        return RowLayout(
+            TYPED, tuple(field.name for field in open_table(place, str(spec)).schema().fields)
+        )
     failure = None
     for path in DirectoryFinder(place).find((), {})[0][:_SAMPLE_FILES]:
         try:
             if spec.format == "parquet":
-                return RowLayout.typed(spark_schema(parquet_schema([path])))
+                return RowLayout(TYPED, tuple(parquet_schema(path).names))
             columns = csv_header(path) if spec.format == "csv" else json_columns([path])
             return RowLayout(spec.format, columns)
         except UserError as error:
@@ -152,21 +149,19 @@ class DirectorySource(DataSource):
         return "hedgestream_directory"
 
     def schema(self) -> StructType:
-        return StructType.fromJson(json.loads(self.options["schema"]))
+        return PACKED_ROWS
 
     def simpleStreamReader(self, schema: StructType) -> DirectoryStreamReader:
         place = Path(self.options["place"])
         finder: Finder = (
             DeltaFinder(place) if self.options["kind"] == "delta" else DirectoryFinder(place)
         )
-        file_format, columns = self.options["format"], json.loads(self.options["columns"])
         return DirectoryStreamReader(
             FileManifest(Path(self.options["manifest"]), finder),
-            file_format,
-            columns,
-            to_arrow_schema(schema, timezone="UTC"),
+            self.options["format"],
+            json.loads(self.options["columns"]),
             int(self.options["rows_per_batch"]),
-            Pacer.of(self.options, file_format, columns),
+            Pacer.of(self.options),
         )
 
 
@@ -181,17 +176,12 @@ class DirectoryStreamReader(SimpleDataSourceStreamReader, SupportsTriggerAvailab
         self,
         files: FileManifest,
         file_format: str,
-        columns: list[str] | None,
-        schema: pa.Schema,
+        columns: list[str],
         rows_per_batch: int,
         pacer: Pacer | None = None,
     ) -> None:
-        def open_file(path: str) -> FileRows:
-            return open_permissively(path, file_format, columns, schema.remove(0))
-
         self._files = files
-        self._sequence = FileSequence(files.files, file_format, schema.names[1:], open_file)
-        self._rows = ArrowRows(self._sequence, schema)
+        self._rows = FileSequence(files.files, file_format, columns, open_arrived)
         self._rows_per_batch = rows_per_batch
         self._pacer = pacer or Pacer()
         self._is_fixed = False
@@ -217,7 +207,7 @@ class DirectoryStreamReader(SimpleDataSourceStreamReader, SupportsTriggerAvailab
         # Files without rows count as read: the end may move by them alone.
         self._read_to_end = end if end == start else None
         # A list's iterator: Spark copies it.
-        return iter(batches), end
+        return iter(packed_batches(batches, MOST_ROWS_AT_ONCE)), end
 
     def readBetweenOffsets(self, start: Position, end: Position) -> Iterator[pa.RecordBatch]:
         check_position(end, self._files.files)
@@ -227,7 +217,7 @@ class DirectoryStreamReader(SimpleDataSourceStreamReader, SupportsTriggerAvailab
                 f"rows {reached['row']} to {end['row'] - 1} were read once and are gone: a file "
                 "was changed. Restore it, or start a new checkpoint"
             )
-        return iter(batches)
+        return iter(packed_batches(batches, MOST_ROWS_AT_ONCE))
 
     def _look(self) -> None:
         started = time.monotonic()
@@ -235,5 +225,5 @@ class DirectoryStreamReader(SimpleDataSourceStreamReader, SupportsTriggerAvailab
         ended = time.monotonic()
         self._next_look = ended + max(_SECONDS_BETWEEN_LOOKS, (ended - started) / _LOOK_SHARE)
         if found:
-            self._sequence.extend(found)
+            self._rows.extend(found)
             self._read_to_end = None

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from app.errors import UserError
-from app.files.lines import csv_cells, json_object
-from app.files.sequence import START, TEXT_COLUMN, FileSequence
+from app.files.lines import csv_cells
+from app.files.readers import TEXT_COLUMN
+from app.files.sequence import START, FileSequence
+from app.parsing.json_rows import json_value
+from app.parsing.row_parser import raw_batch_of
 
 _SAMPLE_ROWS = 1000
 
@@ -33,47 +35,41 @@ def csv_header(path: str) -> tuple[str, ...]:
 
 
 def json_columns(files: list[str]) -> tuple[str, ...]:
-    rows, _ = FileSequence(files[:1], "json", ()).read(START, _SAMPLE_ROWS)
-    objects = [json_object(line) for line in rows.to_pydict().get(TEXT_COLUMN, [])]
-    columns = tuple(dict.fromkeys(name for row in objects for name in row))
+    batches, _ = FileSequence(files[:1], "json", ()).read(START, _SAMPLE_ROWS)
+    lines = [line for batch in batches for line in batch[TEXT_COLUMN].to_pylist()]
+    rows = [value for value in map(json_value, lines) if isinstance(value, dict)]
+    columns = tuple(dict.fromkeys(name for row in rows for name in row))
     if not columns:
         raise UserError(f"--input: {files[0]} holds no JSON object on its first lines, one a line")
     return columns
 
 
-def parquet_schema(files: list[str]) -> pa.Schema:
-    schemas = []
-    for path in files:
-        try:
-            schemas.append(pq.read_schema(path).remove_metadata())
-        except (OSError, pa.ArrowInvalid) as error:
-            raise UserError(f"--input: {path} is not Parquet: {error}") from error
-        if not schemas[-1].equals(schemas[0]):
-            raise UserError(f"--input: {path} has another schema than {files[0]}")
-    return schemas[0]
+def parquet_schema(path: str) -> pa.Schema:
+    try:
+        return pq.read_schema(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"--input: {path} is not Parquet: {error}") from error
 
 
 def sample_columns(
     files: list[str], file_format: str, columns: tuple[str, ...]
-) -> dict[str, list[Any]]:
-    """Return the values of each column in the first rows.
+) -> dict[str, pa.Array]:
+    """Return the first rows of each column.
 
     Raises
     ------
     UserError
         When there are no rows.
     """
-    table, _ = FileSequence(files, file_format, columns).read(START, _SAMPLE_ROWS)
-    if not len(table):
+    batches, _ = FileSequence(files, file_format, columns).read(START, _SAMPLE_ROWS)
+    if not batches:
         raise UserError(f"--input: {files[0]} holds no rows")
-    if file_format == "parquet":
-        return dict(table.to_pydict())
-    lines = table[TEXT_COLUMN].to_pylist()
-    if file_format == "json":
-        rows = [json_object(line) for line in lines]
-        return {name: [row.get(name) for row in rows] for name in columns}
-    cells = [row for row in map(csv_cells, lines) if len(row) == len(columns)]
-    return {name: [row[i] for row in cells] for i, name in enumerate(columns)}
+    found = raw_batch_of(batches[0], columns)
+    return {name: _or_nulls(found.column(name)) for name in columns}
+
+
+def _or_nulls(column: pa.Array | None) -> pa.Array:
+    return pa.nulls(0, pa.string()) if column is None else column
 
 
 def _first_bytes(path: str) -> bytes:

@@ -10,13 +10,12 @@ import re
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql import types as T
-from pyspark.sql.pandas.types import to_arrow_schema
 
 from app.config.connectors import SourceSpec
 from app.errors import StreamFailedError, UserError
-from app.files.sequence import SEQUENCE_COLUMN, TEXT_COLUMN
-from app.streaming.sources.arrow_messages import MESSAGE_COLUMN, ROW_BITS, RowsOfMessages
+from app.files.sequence import SEQUENCE_COLUMN
+from app.parsing.arrow_messages import ROW_BITS
+from app.parsing.packed_rows import ROWS_COLUMN
 from app.streaming.spark.kafka_admin import BrokerError, describe_topic, has_connector
 from app.streaming.spark.packages import kafka_package
 
@@ -68,7 +67,6 @@ def read_kafka(
     spec: SourceSpec,
     *,
     max_rows_per_batch: int,
-    schema: T.StructType | None,
     fail_on_data_loss: bool = True,
 ) -> DataFrame:
     """Return the rows of a topic as a stream, from its earliest message on.
@@ -83,22 +81,19 @@ def read_kafka(
         Messages in a micro-batch, from all partitions together. Spark takes at least
         one from each partition that has any, so it may be exceeded by as many as
         there are partitions.
-    schema
-        Columns and types of the rows; needed for ``arrow`` alone.
     fail_on_data_loss
         Whether the query fails when messages are gone that it has not read yet.
 
     Returns
     -------
     DataFrame
-        ``sequence`` (long: partition, offset and row in the message, in 13, 40 and
-        10 bits), and ``text`` (string, null for a message without a value) or the
-        columns of ``schema``, all null for a message that is no stream of such rows.
+        ``sequence`` (long, of the message's first row: partition, offset and row in the
+        message, in 13, 40 and 10 bits), and ``rows`` (binary), the message.
 
     Raises
     ------
     UserError
-        When the session has no connector, or ``arrow`` no usable schema.
+        When the session has no connector.
     """
     _require_connector(spark)
     messages = (
@@ -114,14 +109,7 @@ def read_kafka(
     )
     partition = F.shiftleft(F.col("partition").cast("long"), _OFFSET_BITS + ROW_BITS)
     sequence = partition.bitwiseOR(F.shiftleft("offset", ROW_BITS)).alias(SEQUENCE_COLUMN)
-    if spec.format == "json":
-        text = F.make_valid_utf8(F.col("value").cast("string"))
-        return messages.select(sequence, text.alias(TEXT_COLUMN))
-    columns = _typed_columns(spec, schema)
-    return messages.select(sequence, F.col("value").alias(MESSAGE_COLUMN)).mapInArrow(
-        RowsOfMessages(to_arrow_schema(columns, timezone="UTC")),
-        T.StructType([T.StructField(SEQUENCE_COLUMN, T.LongType()), *columns]),
-    )
+    return messages.select(sequence, F.col("value").alias(ROWS_COLUMN))
 
 
 def explain_failure(error: BaseException, *topics: SourceSpec) -> StreamFailedError | None:
@@ -164,12 +152,3 @@ def _require_connector(spark: SparkSession) -> None:
             "kafka://: this Spark session has no Kafka connector. Start it with "
             f"--packages {kafka_package()}"
         )
-
-
-def _typed_columns(spec: SourceSpec, schema: T.StructType | None) -> T.StructType:
-    """Return the columns of an Arrow message; each may be null, whatever the schema says."""
-    if schema is None or not schema.fields:
-        raise UserError(f"{spec}: format=arrow needs a schema of the rows")
-    if SEQUENCE_COLUMN in schema.names:
-        raise UserError(f"{spec}: a column may not be named '{SEQUENCE_COLUMN}'")
-    return T.StructType([T.StructField(field.name, field.dataType) for field in schema])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from app.config.connectors import SourceSpec
 from app.errors import DamagedFileError, UserError
 from app.files.atomic import write_durably
 from app.files.documents import read_json
-from app.streaming.rows.layout import TYPED, RowLayout
+from app.parsing.packed_rows import ARROW, JSON, PACKED
+from app.streaming.rows.layout import RowLayout
 from app.streaming.sources.directory import layout_of, read_directory
 from app.streaming.sources.kafka import check_topic, read_kafka
 from app.streaming.sources.pace import Pace
@@ -64,7 +66,6 @@ def remember_sources(path: Path, sources: dict[str, LiveSource]) -> None:
         name: {
             "source": str(source.spec),
             "columns": source.layout.columns,
-            "schema": source.layout.schema and source.layout.schema.jsonValue(),
         }
         for name, source in sources.items()
     }
@@ -88,12 +89,8 @@ def remembered_source(
     """
     try:
         known = read_json(path)[option]
-        source, schema, columns = known["source"], known["schema"], tuple(known["columns"])
-        layout = (
-            RowLayout.typed(T.StructType.fromJson(schema))
-            if schema
-            else RowLayout(spec.format, columns)
-        )
+        source, columns = known["source"], tuple(known["columns"])
+        layout = RowLayout(spec.format, columns)
     except FileNotFoundError:
         return None
     except (KeyError, TypeError, ValueError) as error:
@@ -115,9 +112,13 @@ def open_source(
     redis_url: str,
     max_rows_per_batch: int,
     fail_on_data_loss: bool,
+    columns: Sequence[str],
     pace: Pace | None = None,
 ) -> DataFrame:
     """Return a streaming DataFrame of the source's raw rows.
+
+    They are in ``rows`` (binary), encoded as :func:`encoding_of` says, with ``sequence`` (long) in
+    front where they are not packed.
 
     Parameters
     ----------
@@ -129,6 +130,8 @@ def open_source(
         The Redis that Redis streams are read from.
     max_rows_per_batch
     fail_on_data_loss
+    columns
+        Those that are needed.
     pace
         How it keeps step with the other source. The reader of Kafka is Spark's own, and does not.
 
@@ -153,17 +156,23 @@ def open_source(
             spark,
             spec,
             max_rows_per_batch=max_rows_per_batch,
-            schema=source.layout.schema,
             fail_on_data_loss=fail_on_data_loss,
         )
     return read_directory(
         spark,
         spec,
-        source.layout,
+        columns,
         manifest=manifest,
         max_rows_per_batch=max_rows_per_batch,
         pace=pace,
     )
+
+
+def encoding_of(spec: SourceSpec) -> str:
+    """Return how the rows of a source come, see :mod:`app.parsing.packed_rows`."""
+    if spec.kind != "kafka":
+        return PACKED
+    return ARROW if spec.format == "arrow" else JSON
 
 
 def _refuse_missing(
@@ -189,8 +198,6 @@ def _schema(option: str, ddl: str) -> T.StructType:
 
 
 def _declared(spec: SourceSpec, schema: T.StructType) -> RowLayout:
-    if spec.format in (TYPED, "arrow"):
-        return RowLayout.typed(schema)
     return RowLayout(spec.format, tuple(schema.names))
 
 

@@ -12,11 +12,10 @@ is asked again. A reader that has come to its live tail is not held back at all.
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,8 @@ import pyarrow as pa
 
 from app.errors import StorageError
 from app.files.documents import parse_json
-from app.streaming.sources.row_times import RowTimes
+from app.parsing.row_parser import row_times
+from app.parsing.times import TimeRules
 
 Position = dict[str, Any]
 Take = Callable[[Position, int], tuple[list[pa.RecordBatch], Position]]
@@ -50,6 +50,8 @@ class Pace:
         The same file of the other reader, None for a source whose reader is Spark's own.
     column
         Column of the rows' time.
+    unit, zone
+        What it means, see :class:`app.parsing.times.TimeRules`.
     lateness
         Microseconds by which the oldest row of a batch may be newer than the other reader's.
     ahead
@@ -64,6 +66,8 @@ class Pace:
     lateness: int
     ahead: int | None
     is_new: bool
+    unit: str | None = None
+    zone: str = "UTC"
 
     def to_option(self) -> str:
         paths = {"own": str(self.own), "other": self.other and str(self.other)}
@@ -88,9 +92,6 @@ def oldest_unread(files: Iterable[Path]) -> int | None:
     return min((each for each in times if each is not None), default=None)
 
 
-_NO_TIMES = RowTimes("json", (), "")
-
-
 class Pacer:
     """The reading of one source in step with the other.
 
@@ -98,13 +99,10 @@ class Pacer:
     ----------
     pace
         None reads what there is.
-    times
-        Of the rows that ``take`` returns.
     """
 
-    def __init__(self, pace: Pace | None = None, times: RowTimes = _NO_TIMES) -> None:
+    def __init__(self, pace: Pace | None = None) -> None:
         self._pace = pace
-        self._times = times
         self._run = secrets.token_hex(4)
         self._reads = 0
         own = None if pace is None else _word(pace.own)
@@ -118,14 +116,9 @@ class Pacer:
         self._ahead: tuple[Position, list[pa.RecordBatch], Position] | None = None
 
     @classmethod
-    def of(
-        cls, options: Mapping[str, str], row_format: str, columns: Sequence[str] | None
-    ) -> Pacer:
+    def of(cls, options: Mapping[str, str]) -> Pacer:
         """Return what a data source's option ``pace`` asks for, if it has one."""
-        if "pace" not in options:
-            return cls()
-        pace = Pace.from_option(options["pace"])
-        return cls(pace, RowTimes(row_format, columns or (), pace.column))
+        return cls(Pace.from_option(options["pace"]) if "pace" in options else None)
 
     def end_with_backlog(self, beginning: Position, n: int, take: Take) -> None:
         """Take all there is for a backlog: the stream ends when it is read.
@@ -224,7 +217,11 @@ class Pacer:
         return self._ends or self._is_first or self._next is not None
 
     def _times_of(self, rows: list[pa.RecordBatch]) -> Iterator[int | None]:
-        return itertools.chain.from_iterable(map(self._times.of, rows))
+        pace = self._pace
+        assert pace is not None, "without a pace no time is asked for"
+        rules = TimeRules(pace.unit, pace.zone)
+        for batch in rows:
+            yield from row_times(batch, pace.column, rules)
 
     def _oldest(self, rows: list[pa.RecordBatch]) -> int:
         """Return the time of the oldest row; where none can be read, the one known before."""

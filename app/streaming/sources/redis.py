@@ -20,19 +20,18 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.datasource import DataSource, SimpleDataSourceStreamReader
 from pyspark.sql.streaming.datasource import SupportsTriggerAvailableNow
-from pyspark.sql.types import LongType, StringType, StructField, StructType
+from pyspark.sql.types import StructType
 
-from app.files.sequence import SEQUENCE_COLUMN, TEXT_COLUMN
+from app.parsing.packed_rows import JSON_SCHEMA, packed_batches
 from app.redis_io.retry import OutageRetry
 from app.redis_io.stream import START, Position, RedisStream
 from app.redis_io.url import check_redis_url
+from app.streaming.rows.layout import PACKED_ROWS
 from app.streaming.sources.pace import Pace, Pacer
 
 DEFAULT_PATIENCE_SECONDS = 60.0
 
-_ROWS_PER_ARROW_BATCH = 10_000
-
-_ARROW_SCHEMA = pa.schema([(SEQUENCE_COLUMN, pa.int64()), (TEXT_COLUMN, pa.string())])
+_ROWS_PER_VALUE = 10_000
 
 T = TypeVar("T")
 
@@ -70,8 +69,8 @@ def read_redis_stream(
     Returns
     -------
     DataFrame
-        Columns ``sequence`` (long), the number of the row, and ``text``, one JSON
-        object, or whatever an entry holds in the field ``json``.
+        ``rows`` (binary), packed: one JSON object each, or whatever an entry holds in the field
+        ``json``.
 
     Raises
     ------
@@ -110,9 +109,7 @@ class RedisSource(DataSource):
         return cls.registered_as
 
     def schema(self) -> StructType:
-        return StructType(
-            [StructField(SEQUENCE_COLUMN, LongType()), StructField(TEXT_COLUMN, StringType())]
-        )
+        return PACKED_ROWS
 
     def simpleStreamReader(self, schema: StructType) -> RedisStreamReader:
         return RedisStreamReader(
@@ -121,7 +118,7 @@ class RedisSource(DataSource):
             int(self.options["max_rows_per_batch"]),
             self.options["fail_on_data_loss"].lower() == "true",
             float(self.options["patience_seconds"]),
-            Pacer.of(self.options, "json", None),
+            Pacer.of(self.options),
         )
 
 
@@ -157,11 +154,11 @@ class RedisStreamReader(SimpleDataSourceStreamReader, SupportsTriggerAvailableNo
     def read(self, start: Position) -> tuple[Iterator[pa.RecordBatch], Position]:
         batches, end = self._pacer.read(start, self._max_rows_per_batch, self._take)
         # A list's iterator: Spark copies it.
-        return iter(batches), end
+        return iter(packed_batches(batches, _ROWS_PER_VALUE)), end
 
     def readBetweenOffsets(self, start: Position, end: Position) -> Iterator[pa.RecordBatch]:
         texts = self._patiently(lambda: self._stream.between(start, end))
-        return iter(_arrow(texts, end["row"] - len(texts)))
+        return iter(packed_batches(_arrow(texts, end["row"] - len(texts)), _ROWS_PER_VALUE))
 
     def _take(self, start: Position, n: int) -> tuple[list[pa.RecordBatch], Position]:
         texts, end = self._patiently(lambda: self._stream.read(start, n, self._last))
@@ -181,14 +178,6 @@ class RedisStreamReader(SimpleDataSourceStreamReader, SupportsTriggerAvailableNo
 
 def _arrow(texts: list[str], first: int) -> list[pa.RecordBatch]:
     """Return rows numbered from ``first`` on."""
-    batches = []
-    for begin in range(0, len(texts), _ROWS_PER_ARROW_BATCH):
-        part = texts[begin : begin + _ROWS_PER_ARROW_BATCH]
-        numbers = range(first + begin, first + begin + len(part))
-        batches.append(
-            pa.RecordBatch.from_arrays(
-                [pa.array(numbers, pa.int64()), pa.array(part, pa.string())],
-                schema=_ARROW_SCHEMA,
-            )
-        )
-    return batches
+    numbers = pa.array(range(first, first + len(texts)), pa.int64())
+    rows = pa.array([text.encode(errors="surrogatepass") for text in texts], pa.binary())
+    return [pa.RecordBatch.from_arrays([numbers, rows], schema=JSON_SCHEMA)] if texts else []

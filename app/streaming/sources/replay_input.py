@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from app.config.run import ReplaySettings
 from app.errors import UserError
 from app.files.delta_log import open_table, snapshot_files
-from app.streaming.rows.layout import TYPED, FeatureColumns, RowLayout, spark_schema
+from app.streaming.rows.layout import TYPED, FeatureColumns, RowLayout
 from app.streaming.sources.file_columns import (
     csv_header,
     json_columns,
@@ -49,15 +49,26 @@ def read_input(settings: ReplaySettings) -> ReplayInput:
     """
     is_delta = settings.format == "delta"
     files = _delta_files(settings.input) if is_delta else _files(settings.input)
-    layout = _layout(files, "parquet" if is_delta else settings.format)
-    columns = layout.columns
+    row_format = TYPED if is_delta else settings.format
+    found = _columns(files, row_format)
+    columns = found[files[0]]
+    layout = RowLayout(row_format, columns)
     _check_named_columns(settings, columns)
     rest = (settings.label, settings.id, settings.time)
+    # All of a file's columns are features where none are named.
+    needed = {*settings.features, *filter(None, rest)} if settings.features else {*columns}
+    for path, others in found.items():
+        if missing := sorted(needed - {*others}) or sorted(
+            {*others} - needed if not settings.features else ()
+        ):
+            raise UserError(
+                f"--input: {path} has columns {', '.join(others)}, but {files[0]} has "
+                f"{', '.join(columns)}: {missing[0]} is not in both"
+            )
     names = settings.features or tuple(name for name in columns if name not in rest)
     if not names:
         raise UserError(f"--features: {settings.input} has no column left for the features")
-    features = FeatureColumns.of_sample(names, sample_columns(files, layout.row_format, columns))
-    layout.source_schema()
+    features = FeatureColumns.of_sample(names, sample_columns(files, layout.row_format, names))
     return ReplayInput(tuple(files), layout, features)
 
 
@@ -76,11 +87,13 @@ def count_rows(files: Sequence[str], layout: RowLayout) -> int:
     return rows
 
 
-def _layout(files: list[str], file_format: str) -> RowLayout:
-    if file_format == "parquet":
-        return RowLayout.typed(spark_schema(parquet_schema(files)))
-    columns = _csv_columns(files) if file_format == "csv" else json_columns(files)
-    return RowLayout(file_format, columns)
+def _columns(files: list[str], row_format: str) -> dict[str, tuple[str, ...]]:
+    """Return the columns of each file; of JSON, of the first, since an object names its own."""
+    if row_format == "csv":
+        return {path: csv_header(path) for path in files}
+    if row_format == TYPED:
+        return {path: tuple(parquet_schema(path).names) for path in files}
+    return {files[0]: json_columns(files)}
 
 
 def _files(path: Path) -> list[str]:
@@ -103,17 +116,6 @@ def _delta_files(path: Path) -> list[str]:
     if not files:
         raise UserError(f"--input: Delta table {path} holds no rows")
     return [str((path / name).resolve()) for name in files]
-
-
-def _csv_columns(files: list[str]) -> tuple[str, ...]:
-    headers = [csv_header(path) for path in files]
-    for path, header in zip(files, headers, strict=True):
-        if header != headers[0]:
-            raise UserError(
-                f"--input: {path} has columns {', '.join(header)}, but {files[0]} has "
-                f"{', '.join(headers[0])}"
-            )
-    return headers[0]
 
 
 def _check_named_columns(settings: ReplaySettings, columns: tuple[str, ...]) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
 
 from app.config.run import RunSettings
 from app.redis_io.url import check_redis_url
@@ -23,7 +22,7 @@ from app.streaming.spark.bridge import unless_lost
 from app.streaming.spark.runtime import broadcast
 from app.streaming.spark.waiting import waits_told
 from udfs.model_cache import WorkerModel
-from udfs.score import ScoreUdf, score_udf
+from udfs.score import WarmUp
 
 logger = logging.getLogger(__name__)
 
@@ -36,13 +35,13 @@ class Scorers:
 
     Attributes
     ----------
-    udf
-        Gives the UDF that scores with a version or a later one.
+    wanted
+        Gives what a worker needs to score with a version or a later one.
     warming
         Readies the first Python workers.
     """
 
-    udf: Callable[[ModelVersion], ScoreUdf]
+    wanted: Callable[[ModelVersion], WorkerModel]
     warming: threading.Thread
 
 
@@ -86,14 +85,15 @@ def ready_scorers(
     )
     run = secrets.token_hex(8)
 
-    def udf(min_version: ModelVersion) -> ScoreUdf:
+    def wanted(min_version: ModelVersion) -> WorkerModel:
         held = dataclasses.replace(source, min_version=min_version)
-        return score_udf(WorkerModel(run, initial, held))
+        return WorkerModel(run, initial, held)
 
-    warming = in_background(_warm_workers, spark, udf(version), n_features, rows_per_task, tasks)
+    warm_up = WarmUp(wanted(version), min(rows_per_task, _WARM_UP_ROWS), n_features)
+    warming = in_background(_warm_workers, spark, warm_up, tasks)
     with waits_told(spark, warn):
         try:
-            yield Scorers(udf, warming)
+            yield Scorers(wanted, warming)
         finally:
             # A worker that is still warming up would be busy when the next query needs one.
             warming.join()
@@ -136,11 +136,7 @@ def import_model() -> None:
     use_one_thread()
 
 
-def _warm_workers(
-    spark: SparkSession, score: ScoreUdf, n_features: int, rows: int, tasks: int
-) -> None:
+def _warm_workers(spark: SparkSession, warm_up: WarmUp, tasks: int) -> None:
     """Have Python workers load and compile the model while the query starts."""
-    zeros = F.array_repeat(F.lit(0.0).cast("float"), n_features).alias("features")
-    ids = spark.range(0, tasks * min(rows, _WARM_UP_ROWS), 1, tasks)
-    warmed = ids.select(zeros).select(score("features"))
-    warmed.write.format("noop").mode("overwrite").save()
+    ids = spark.range(0, tasks, 1, tasks)
+    ids.mapInArrow(warm_up, ids.schema).write.format("noop").mode("overwrite").save()

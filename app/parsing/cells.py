@@ -1,0 +1,282 @@
+"""How a cell becomes a number, or the text of an id or a label: for every format, here alone.
+
+A value means the same whichever way it was written: 17 in a column of integers, 17.0 in one of
+floating-point numbers, ``1.7E1`` as Java and ``1.7e+01`` as C write it, and each of them as text.
+What is text in the first place is left as it is, but for white space around it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+MISSING_TOKENS = ("", "na", "n/a", "nan", "null", "none", "?")
+"""What stands for a missing value in text, whatever the case, unless other tokens are named."""
+
+LARGEST = float(np.finfo(np.float32).max)
+"""A number beyond it counts as infinite."""
+
+SOUND, NULL, NAN, INFINITE, UNPARSABLE = range(5)
+"""What is wrong with a number."""
+
+_NUMBER = r"^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$"
+_NOT_FINITE = r"(?i)^[+-]?(?:nan|inf|infinity)$"
+_TRUTH = re.compile(r"true|false", re.IGNORECASE)
+
+# What writers of floating-point numbers write, and ids hardly hold: hexadecimal digits such as
+# 10e2 have neither a point nor a sign.
+_FLOAT_TEXT = re.compile(
+    r"-?(?:[0-9]+\.0+|[0-9]\.?[0-9]*e[+-][0-9]{2,3}|[0-9]\.[0-9]+E-?[0-9]{1,3})"
+)
+_MAYBE_CHANGED = r"(?i)^(?:-?[0-9]+\.0+|-?[0-9][0-9.]*e[-+0-9]+|true|false)$"
+
+
+def canonical_text(value: str) -> str:
+    """Return an id or a label as text that is the same however its number was written.
+
+    Examples
+    --------
+    >>> [canonical_text(value) for value in (" 1.0 ", "1e+07", "1.0E7", "01", "12e4", "True")]
+    ['1', '10000000', '10000000', '01', '12e4', 'true']
+    """
+    value = value.strip()
+    if _TRUTH.fullmatch(value):
+        return value.lower()
+    if not _FLOAT_TEXT.fullmatch(value):
+        return value
+    return number_text(Decimal(value))
+
+
+def number_text(value: float | Decimal) -> str:
+    """Return a number as the shortest text that gives it back, a whole one as an integer.
+
+    Examples
+    --------
+    >>> [number_text(value) for value in (17.0, 1e22, 0.1, -0.0, 1.5e-7, float("nan"))]
+    ['17', '10000000000000000000000', '0.1', '0', '1.5e-07', 'nan']
+    """
+    try:
+        whole = int(value)
+    except (ValueError, OverflowError):
+        return str(value)
+    if whole == value:
+        return str(whole)
+    return repr(float(value))
+
+
+def texts(values: pa.Array, missing: Sequence[str] = ("",)) -> pa.Array:
+    """Return ids or labels in canonical form.
+
+    Parameters
+    ----------
+    values : pa.Array, shape (n,)
+        Of any type that is no list.
+    missing
+        Lower-case texts that stand for no value.
+
+    Returns
+    -------
+    pa.Array, shape (n,), string
+        Null where there is no value: a null, a NaN, a token of ``missing``.
+    """
+    kind = values.type
+    if pa.types.is_floating(kind):
+        # A float32 as the shortest text that is that float32.
+        known = pc.if_else(pc.is_nan(values), None, values)
+        return pa.array([_of_float(text) for text in known.cast(pa.string()).to_pylist()], _STRING)
+    if pa.types.is_boolean(kind) or pa.types.is_integer(kind):
+        return values.cast(pa.string())
+    if pa.types.is_decimal(kind):
+        known = values.to_pylist()
+        return pa.array([None if v is None else number_text(v) for v in known], _STRING)
+    text = pc.utf8_trim_whitespace(as_strings(values))
+    if pc.any(pc.match_substring_regex(text, _MAYBE_CHANGED)).as_py():
+        text = pa.array(
+            [None if value is None else canonical_text(value) for value in text.to_pylist()],
+            _STRING,
+        )
+    return pc.if_else(_is_one_of(text, missing), pa.scalar(None, _STRING), text)
+
+
+def numbers(values: pa.Array, missing: Sequence[str] = MISSING_TOKENS) -> tuple[Any, Any]:
+    """Return numbers, and what is wrong with those that are none.
+
+    Parameters
+    ----------
+    values : pa.Array, shape (n,)
+        Numbers, booleans (0 and 1), or text of either.
+    missing
+        Lower-case texts that stand for no value.
+
+    Returns
+    -------
+    values : ndarray, shape (n,), float64
+        NaN where there is no finite number.
+    faults : ndarray, shape (n,), uint8
+        ``SOUND``, ``NULL``, ``NAN``, ``INFINITE`` or ``UNPARSABLE``.
+    """
+    faults = np.zeros(len(values), np.uint8)
+    kind = values.type
+    if is_numeric(kind):
+        as_float = values.cast(pa.float64(), safe=False)
+    elif _is_text(kind):
+        as_float, faults = _of_text(as_strings(values), missing)
+    else:
+        as_float = pa.nulls(len(values), pa.float64())
+        faults[:] = UNPARSABLE
+    faults[np.asarray(values.is_null())] = NULL
+    numbers = as_float.to_numpy(zero_copy_only=False)
+    if not are_usable(numbers):
+        unexplained = faults == SOUND
+        faults[unexplained & np.isnan(numbers)] = NAN
+        infinite = np.abs(numbers) > LARGEST
+        faults[unexplained & infinite] = INFINITE
+        numbers = np.where(infinite, np.nan, numbers)
+    return numbers, faults
+
+
+def are_usable(numbers: np.ndarray) -> bool:
+    """Return whether all of some numbers are there, and none is beyond :data:`LARGEST`."""
+    return bool((np.abs(numbers) <= LARGEST).all())
+
+
+def of_objects(values: list[Any]) -> pa.Array:
+    """Return the values of a JSON column as one Arrow column: of their own type if they share one,
+    else of text. An object is its JSON text; beside arrays, what is none is an empty one.
+    """
+    if any(type(value) is list for value in values):
+        return _of_lists(values)
+    kinds = {type(value) for value in values if value is not None}
+    if len(kinds) == 1 and kinds <= _ARROW_TYPES.keys():
+        with contextlib.suppress(pa.ArrowException, OverflowError):
+            return pa.array(values, _ARROW_TYPES[kinds.pop()])
+    return pa.array([None if value is None else _object_text(value) for value in values], _STRING)
+
+
+def _of_lists(values: list[Any]) -> pa.Array:
+    lists = [
+        None if value is None else value if isinstance(value, list) else [] for value in values
+    ]
+    with contextlib.suppress(pa.ArrowException, TypeError, OverflowError):
+        if not any(type(item) is bool for value in lists if value for item in value):
+            return pa.array(lists, pa.list_(pa.float64()))
+    items = [
+        value and [None if item is None else _object_text(item) for item in value]
+        for value in lists
+    ]
+    return pa.array(items, pa.list_(_STRING))
+
+
+def as_strings(values: pa.Array) -> pa.Array:
+    """Return text of any kind, also bytes in UTF-8, as strings; null where bytes are no text."""
+    if pa.types.is_null(values.type):
+        return values.cast(_STRING)
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    try:
+        return values.cast(_STRING)
+    except pa.ArrowException:
+        return pa.array([_decoded(value) for value in values.to_pylist()], _STRING)
+
+
+def is_numeric(kind: pa.DataType) -> bool:
+    """Return whether a type holds numbers, or booleans."""
+    types = pa.types
+    return bool(
+        types.is_integer(kind)
+        or types.is_floating(kind)
+        or types.is_decimal(kind)
+        or types.is_boolean(kind)
+    )
+
+
+_STRING = pa.string()
+_ARROW_TYPES: dict[type, pa.DataType] = {
+    str: _STRING,
+    int: pa.int64(),
+    float: pa.float64(),
+    bool: pa.bool_(),
+}
+
+
+def _of_text(text: pa.Array, missing: Sequence[str]) -> tuple[pa.Array, np.ndarray]:
+    faults = np.zeros(len(text), np.uint8)
+    try:
+        # What is written plainly is read at once; the rest takes a closer look.
+        return pc.cast(text, pa.float64()), faults
+    except pa.ArrowInvalid:
+        pass
+    text = pc.utf8_trim_whitespace(text)
+    is_missing = _is_one_of(text, missing)
+    is_truth = pc.fill_null(pc.match_substring_regex(text, r"(?i)^(?:true|false)$"), False)
+    text = pc.if_else(is_truth, _truth_digits(text), text)
+    is_number = pc.fill_null(pc.match_substring_regex(text, _NUMBER), False)
+    is_not_finite = pc.fill_null(pc.match_substring_regex(text, _NOT_FINITE), False)
+    readable = pc.if_else(pc.or_(is_number, is_not_finite), text, pa.scalar(None, _STRING))
+    as_float = pc.cast(pc.utf8_ltrim(readable, "+"), pa.float64())
+    faults[np.asarray(as_float.is_null())] = UNPARSABLE
+    # NaN is a token for a missing value, and is told by its own name.
+    is_nan = np.asarray(is_not_finite) & np.asarray(pc.fill_null(pc.is_nan(as_float), False))
+    faults[np.asarray(pc.fill_null(is_missing, False))] = NULL
+    faults[is_nan] = NAN
+    return as_float, faults
+
+
+def _truth_digits(text: pa.Array) -> pa.Array:
+    is_true = pc.equal(pc.utf8_lower(text), "true")
+    return pc.if_else(is_true, pa.scalar("1"), pa.scalar("0"))
+
+
+def _is_one_of(text: pa.Array, tokens: Sequence[str]) -> pa.Array:
+    return pc.is_in(pc.utf8_lower(text), pa.array(tokens, _STRING))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    types = pa.types
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(
+        types.is_string(kind)
+        or types.is_large_string(kind)
+        or types.is_string_view(kind)
+        or types.is_binary(kind)
+        or types.is_large_binary(kind)
+        or types.is_null(kind)
+    )
+
+
+def _of_float(text: str | None) -> str | None:
+    """Return a floating-point number in canonical form, from Arrow's text of it."""
+    if text is None:
+        return None
+    try:
+        return number_text(Decimal(text))
+    except InvalidOperation:
+        return text
+
+
+def _object_text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return number_text(value)
+    if isinstance(value, int):
+        return str(value)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _decoded(value: bytes | None) -> str | None:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return None

@@ -1,0 +1,155 @@
+"""Lines of delimited text: CSV as RFC 4180 has it, or with another delimiter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from app.contract import WRONG_LENGTH
+from app.files.lines import csv_cells
+from app.files.readers import TEXT_COLUMN
+from app.parsing.cells import MISSING_TOKENS
+from app.parsing.raw_batch import corrupt_json, float_matrix, to_json
+
+_QUOTE = b'"'
+
+
+class CsvBatch:
+    """Rows that are records of delimited text; see :class:`app.parsing.raw_batch.RawBatch`.
+
+    Parameters
+    ----------
+    rows : pa.RecordBatch
+        With a column ``text`` of bytes: a record each, which may hold line breaks within quotes.
+    header
+        Names of a record's fields, in order.
+    needed
+        Columns that will be asked for; a header that lacks one, or has it twice, makes none of
+        its rows a row.
+    numeric
+        Those of ``needed`` that are likely to hold numbers.
+    missing
+        Lower-case texts that stand for no value.
+    """
+
+    malformed = WRONG_LENGTH
+
+    def __init__(
+        self,
+        rows: pa.RecordBatch,
+        header: Sequence[str],
+        needed: Sequence[str],
+        numeric: Sequence[str] = (),
+        missing: Sequence[str] = MISSING_TOKENS,
+    ) -> None:
+        self._header = list(header)
+        self._lines = rows.column(TEXT_COLUMN)
+        self.kept: np.ndarray | None = None
+        self._columns: dict[str, pa.Array] = {}
+        if any(self._header.count(name) != 1 for name in needed):
+            self.kept = np.empty(0, np.int64)
+            return
+        # What nan is, a missing value or none, is told by the slower way.
+        self._missing = [token for token in missing if token != "nan"]
+        table = self._read(needed, numeric)
+        if table is None and numeric:
+            table = self._read(needed, ())
+        if table is None:
+            table = self._line_by_line(needed)
+        self._columns = {name: table.column(name).combine_chunks() for name in needed}
+
+    def column(self, name: str) -> pa.Array | None:
+        return self._columns.get(name)
+
+    def matrix(self, names: Sequence[str]) -> np.ndarray | None:
+        return float_matrix(list(map(self._columns.get, names)))
+
+    def as_json(self, place: int) -> str:
+        line = self._lines[place].as_py()
+        text = "" if line is None else line.decode(errors="backslashreplace")
+        cells = csv_cells(text)
+        if len(cells) != len(self._header) or (self.kept is not None and place not in self.kept):
+            return corrupt_json(text)
+        return to_json(dict(zip(self._header, cells, strict=True)))
+
+    def _read(self, needed: Sequence[str], numeric: Sequence[str]) -> pa.Table | None:
+        """Read all lines in one pass, or return None when one of them stands in the way."""
+        n = len(self._lines)
+        if not _is_text(self._lines):
+            return None
+        data = b"\n".join(self._lines.to_pylist()) + b"\n"
+        wrong: list[int] = []
+
+        def pass_over(row: pyarrow.csv.InvalidRow) -> str:
+            wrong.append(row.number)
+            return "skip"
+
+        places = [str(i) for i in range(len(self._header))]
+        place_of = {name: places[self._header.index(name)] for name in needed}
+        kinds = {
+            place: pa.float64() if name in numeric else pa.string()
+            for name, place in place_of.items()
+        }
+        try:
+            table = pyarrow.csv.read_csv(
+                pa.BufferReader(data),
+                pyarrow.csv.ReadOptions(
+                    use_threads=False, column_names=places, block_size=max(len(data), 1)
+                ),
+                pyarrow.csv.ParseOptions(
+                    newlines_in_values=_QUOTE in data,
+                    ignore_empty_lines=False,
+                    invalid_row_handler=pass_over,
+                ),
+                pyarrow.csv.ConvertOptions(
+                    column_types=kinds,
+                    include_columns=list(place_of.values()),
+                    null_values=self._missing if numeric else [],
+                    strings_can_be_null=False,
+                ),
+            )
+        except pa.ArrowInvalid:
+            return None
+        if len(table) + len(wrong) != n or (wrong and _holds_breaks(self._lines)):
+            # A quote that is not closed, or a line break outside of quotes; or a line's number
+            # is not that of the record.
+            return None
+        if wrong:
+            self.kept = np.delete(np.arange(n), np.array(wrong) - 1)
+        return table.rename_columns(list(needed))
+
+    def _line_by_line(self, needed: Sequence[str]) -> pa.Table:
+        kept: list[int] = []
+        records: list[list[str]] = []
+        for place, line in enumerate(self._lines.to_pylist()):
+            try:
+                cells = csv_cells(line.decode())
+            except UnicodeDecodeError:
+                continue
+            if len(cells) == len(self._header):
+                kept.append(place)
+                records.append(cells)
+        self.kept = np.array(kept, np.int64)
+        places = [self._header.index(name) for name in needed]
+        return pa.table(
+            {
+                name: pa.array([cells[i] for cells in records], pa.string())
+                for name, i in zip(needed, places, strict=True)
+            }
+        )
+
+
+def _is_text(lines: pa.Array) -> bool:
+    try:
+        lines.cast(pa.string())
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _holds_breaks(lines: pa.Array) -> bool:
+    return bool(pc.any(pc.match_substring(lines, b"\n")).as_py())

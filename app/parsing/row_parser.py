@@ -1,0 +1,330 @@
+"""The one pass over a batch of rows: raw columns in, what a model needs of each row out.
+
+Whatever reads a row goes through here: the scorers, the driver for labels and replays, REST.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from app.contract import (
+    FUTURE_TIME,
+    INFINITE_FEATURE,
+    NAN_FEATURE,
+    NULL_FEATURE,
+    NULL_ID,
+    NULL_LABEL,
+    NULL_TIME,
+    UNKNOWN_LABEL,
+    UNPARSABLE,
+    WRONG_LENGTH,
+    Contract,
+)
+from app.files.sequence import SEQUENCE_COLUMN
+from app.parsing import cells
+from app.parsing.cells import MISSING_TOKENS, NULL
+from app.parsing.csv_rows import CsvBatch
+from app.parsing.json_rows import JsonBatch
+from app.parsing.raw_batch import DamagedBatch, RawBatch, TypedBatch
+from app.parsing.times import DEFAULT_TIMES, TimeRules, times
+
+_DAY = 86_400_000_000
+
+_STRING = pa.string()
+_TIME = pa.timestamp("us", "UTC")
+
+_FAULTS = {
+    NULL: NULL_FEATURE,
+    cells.UNPARSABLE: UNPARSABLE,
+    cells.NAN: NAN_FEATURE,
+    cells.INFINITE: INFINITE_FEATURE,
+}
+"""Reasons for features that are no finite numbers. The first of a row's is told."""
+
+
+@dataclass(frozen=True)
+class ParsingRules:
+    """What a row means that its columns do not say.
+
+    Attributes
+    ----------
+    missing
+        Lower-case texts that stand for a missing value.
+    times
+    rejects_future
+        Whether a row dated more than a day ahead of the clock is of no use. It would carry the
+        watermark of a live stream along, and every row after it would be late.
+    """
+
+    missing: tuple[str, ...] = MISSING_TOKENS
+    times: TimeRules = DEFAULT_TIMES
+    rejects_future: bool = False
+
+
+DEFAULT_RULES = ParsingRules()
+
+
+class RowParser:
+    """Parses the rows of one source.
+
+    Parameters
+    ----------
+    contract
+        Without features the rows are feedback, and of no use without a label.
+    rules
+    """
+
+    def __init__(self, contract: Contract, rules: ParsingRules = DEFAULT_RULES) -> None:
+        self._contract = contract
+        self._rules = rules
+        roles = (contract.id, contract.time, contract.label)
+        named = [*contract.features, *(name for name in roles if name is not None)]
+        self.needed = tuple(dict.fromkeys(named))
+        self._classes = pa.array(contract.classes, _STRING)
+        self.schema = pa.schema(
+            [
+                (SEQUENCE_COLUMN, pa.int64()),
+                ("event_id", _STRING),
+                ("event_time", _TIME),
+                ("features", pa.list_(pa.float64(), contract.n_features)),
+                ("label_index", pa.int32()),
+                ("reason", _STRING),
+                ("row", _STRING),
+            ]
+        )
+
+    def parse(self, batch: pa.RecordBatch, *, with_rows: bool = False) -> pa.RecordBatch:
+        """Return each row of a batch with what a model needs of it, or why it is of no use.
+
+        Parameters
+        ----------
+        batch
+            ``sequence`` (int64), then ``text`` (binary) or typed columns. The metadata of its
+            schema says what it is: see :func:`raw_batch_of`.
+        with_rows
+            Whether good rows are returned as JSON too.
+
+        Returns
+        -------
+        pa.RecordBatch
+            ``sequence`` (int64), ``event_id`` (string), ``event_time`` (timestamp[us, UTC]),
+            ``features`` (fixed-size list of D float64, null in a bad row and in feedback),
+            ``label_index`` (int32, null without a label), ``reason`` (string, null in a good
+            row), ``row`` (string: a bad row as JSON, null in a good one unless asked for).
+        """
+        raw = self.raw(batch)
+        sequence = batch.column(0)
+        kept = raw.kept
+        good = self._parse(raw, sequence if kept is None else sequence.take(pa.array(kept)))
+        reason = good["reason"]
+        rows: list[str | None] = [None] * len(sequence)
+        if kept is not None:
+            places = np.full(len(sequence), -1, np.int64)
+            places[kept] = np.arange(len(kept))
+            take = pa.array(np.where(places < 0, 0, places), mask=places < 0)
+            good = {name: column.take(take) for name, column in good.items()}
+            reason = pc.if_else(pa.array(places < 0), raw.malformed, good["reason"])
+        wanted = range(len(sequence)) if with_rows else _places(pc.is_valid(reason))
+        for place in wanted:
+            rows[place] = raw.as_json(place)
+        good |= {SEQUENCE_COLUMN: sequence, "reason": reason, "row": pa.array(rows, _STRING)}
+        return pa.record_batch([good[name] for name in self.schema.names], self.schema)
+
+    def raw(self, batch: pa.RecordBatch) -> RawBatch:
+        """Return a batch with columns to ask for."""
+        return raw_batch_of(batch, self.needed, self._contract.features, self._rules.missing)
+
+    def _parse(self, raw: RawBatch, sequence: pa.Array) -> dict[str, pa.Array]:
+        """Return the columns of the rows that are rows."""
+        contract, n = self._contract, len(sequence)
+        reasons = _Reasons(n)
+        ids = sequence.cast(_STRING)
+        if contract.id is not None:
+            ids = cells.texts(_column(raw, contract.id, n))
+            reasons.add(NULL_ID, pc.is_null(ids))
+        features, usable = pa.nulls(n, self.schema.field("features").type), None
+        if contract.features:
+            values, faults = self._features(raw, n, reasons)
+            for fault, reason in _FAULTS.items():
+                if faults is not None:
+                    reasons.add(reason, (faults == fault).any(axis=1))
+            usable = values
+        found = pa.nulls(n, _TIME)
+        if contract.time is not None:
+            column = _column(raw, contract.time, n)
+            found = times(column, self._rules.times)
+            reasons.add(NULL_TIME, _is_missing(column))
+            reasons.add(UNPARSABLE, pc.is_null(found))
+            if self._rules.rejects_future:
+                reasons.add(FUTURE_TIME, _is_ahead(found))
+        index = pa.nulls(n, pa.int32())
+        if contract.label is not None:
+            labels = self._labels(raw, n)
+            index = pc.index_in(labels, self._classes)
+            if not contract.features:
+                reasons.add(NULL_LABEL, pc.is_null(labels))
+            reasons.add(UNKNOWN_LABEL, pc.and_(pc.is_valid(labels), pc.is_null(index)))
+        reason = reasons.array()
+        if usable is not None:
+            bad = np.asarray(pc.is_valid(reason))
+            features = pa.FixedSizeListArray.from_arrays(
+                pa.array(usable.reshape(-1)),
+                contract.n_features,
+                mask=pa.array(bad) if bad.any() else None,
+            )
+        return {
+            "event_id": ids,
+            "event_time": found,
+            "features": features,
+            "label_index": index,
+            "reason": reason,
+        }
+
+    def _features(
+        self, raw: RawBatch, n: int, reasons: _Reasons
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the features, shape (n, D), and the fault of each, None when all are sound."""
+        contract = self._contract
+        if contract.is_array:
+            return self._array_features(_column(raw, contract.features[0], n), reasons)
+        matrix = raw.matrix(contract.features)
+        if matrix is not None and cells.are_usable(matrix):
+            return matrix, None
+        matrix = np.empty((n, contract.n_features))
+        faults = np.zeros((n, contract.n_features), np.uint8)
+        for j, name in enumerate(contract.features):
+            column = _column(raw, name, n)
+            matrix[:, j], faults[:, j] = cells.numbers(column, self._rules.missing)
+        return matrix, faults
+
+    def _array_features(
+        self, column: pa.Array, reasons: _Reasons
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        n, width = len(column), self._contract.n_features
+        lists = _as_lists(column)
+        lengths = pc.fill_null(pc.list_value_length(lists), -1)
+        reasons.add(NULL_FEATURE, _is_missing(column))
+        reasons.add(WRONG_LENGTH, pc.not_equal(lengths, width))
+        fits = np.asarray(pc.equal(lengths, width))
+        matrix, faults = np.zeros((n, width)), np.zeros((n, width), np.uint8)
+        items = lists.filter(pa.array(fits)).flatten()
+        values, faulty = cells.numbers(items, self._rules.missing)
+        matrix[fits], faults[fits] = values.reshape(-1, width), faulty.reshape(-1, width)
+        return matrix, faults
+
+    def _labels(self, raw: RawBatch, n: int) -> pa.Array:
+        assert self._contract.label is not None
+        # A class may have the name of what else stands for a missing value.
+        taken = {name.lower() for name in self._contract.classes}
+        missing = [token for token in self._rules.missing if token not in taken]
+        return cells.texts(_column(raw, self._contract.label, n), missing)
+
+
+def row_times(batch: pa.RecordBatch, column: str, rules: TimeRules) -> list[int | None]:
+    """Return the time of each row in microseconds since 1970.
+
+    None where it has none, or one more than a day ahead of the clock.
+    """
+    raw = raw_batch_of(batch, (column,))
+    n = len(batch) if raw.kept is None else len(raw.kept)
+    found = times(_column(raw, column, n), rules)
+    found = pc.if_else(_is_ahead(found), pa.scalar(None, _TIME), found)
+    micros: list[int | None] = found.cast(pa.int64()).to_pylist()
+    if raw.kept is None:
+        return micros
+    every: list[int | None] = [None] * len(batch)
+    for place, each in zip(raw.kept.tolist(), micros, strict=True):
+        every[place] = each
+    return every
+
+
+def labels_of(batch: pa.RecordBatch, column: str, missing: Sequence[str]) -> pa.Array:
+    """Return the labels of rows in canonical form, null where there is none."""
+    raw = raw_batch_of(batch, (column,))
+    return cells.texts(_column(raw, column, 0), missing)
+
+
+def raw_batch_of(
+    batch: pa.RecordBatch,
+    needed: Sequence[str],
+    numeric: Sequence[str] = (),
+    missing: Sequence[str] = MISSING_TOKENS,
+) -> RawBatch:
+    """Return a batch with columns to ask for.
+
+    The metadata of its schema says what it is: ``format`` (csv, json or parquet, which stands for
+    typed columns), ``header`` (a CSV's names as a JSON list), ``damage`` (why one row stands for
+    all that cannot be read).
+    """
+    said = {key.decode(): value.decode() for key, value in (batch.schema.metadata or {}).items()}
+    if "damage" in said:
+        return DamagedBatch(batch, said["damage"])
+    if said["format"] == "csv":
+        return CsvBatch(batch, json.loads(said["header"]), needed, numeric, missing)
+    return JsonBatch(batch) if said["format"] == "json" else TypedBatch(batch)
+
+
+class _Reasons:
+    """The first reason that each of some rows is of no use for."""
+
+    def __init__(self, n: int) -> None:
+        self._n = n
+        self._names: list[str] = []
+        self._first: np.ndarray | None = None
+
+    def add(self, reason: str, holds: Any) -> None:
+        """Add a reason for the rows where it holds, but for those that have one."""
+        rows = np.asarray(holds if isinstance(holds, np.ndarray) else pc.fill_null(holds, False))
+        if not rows.any():
+            return
+        if self._first is None:
+            self._first = np.full(self._n, -1, np.int64)
+        self._first[rows & (self._first < 0)] = len(self._names)
+        self._names.append(reason)
+
+    def array(self) -> pa.Array:
+        if self._first is None:
+            return pa.nulls(self._n, _STRING)
+        places = pa.array(np.maximum(self._first, 0), mask=self._first < 0)
+        return pa.array(self._names, _STRING).take(places)
+
+
+def _is_ahead(found: pa.Array) -> pa.Array:
+    latest = time.time_ns() // 1000 + _DAY
+    return pc.greater(found.cast(pa.int64()), latest)
+
+
+def _column(raw: RawBatch, name: str, n: int) -> pa.Array:
+    column = raw.column(name)
+    return pa.nulls(n, _STRING) if column is None else column
+
+
+def _is_missing(column: pa.Array) -> pa.Array:
+    """Return where there is no value: a null, or empty text."""
+    if not pa.types.is_string(column.type):
+        return column.is_null(nan_is_null=True)
+    return pc.equal(pc.utf8_trim_whitespace(pc.fill_null(column, "")), "")
+
+
+def _as_lists(column: pa.Array) -> pa.Array:
+    """Return a column of arrays; null where there is none."""
+    types = pa.types
+    kind = column.type
+    if types.is_fixed_size_list(kind) or types.is_large_list(kind):
+        return column.cast(pa.list_(kind.value_type))
+    if types.is_list(kind):
+        return column
+    return pa.nulls(len(column), pa.list_(pa.float64()))
+
+
+def _places(mask: pa.Array) -> list[int]:
+    places: list[int] = np.flatnonzero(np.asarray(mask)).tolist()
+    return places
