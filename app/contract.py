@@ -29,22 +29,9 @@ CONFLICTING_FEEDBACK = "conflicting_feedback"
 ORPHAN_FEEDBACK = "orphan_feedback"
 LATE_FEEDBACK = "late_feedback"
 
-WHOLE_NUMBER = r"^(-?[0-9]+)\.0+"
-"""Matches, when nothing follows, a label that a column of floating-point numbers has turned from
-``1`` into ``1.0``; its first group is the label."""
-
-_WHOLE_LABEL = re.compile(WHOLE_NUMBER + r"\Z")
-
-
-def canonical_label(value: str) -> str:
-    """Return a label as trimmed text, ``1.0`` as ``1``; empty when there is none.
-
-    Examples
-    --------
-    >>> canonical_label(" 1.0 "), canonical_label("up")
-    ('1', 'up')
-    """
-    return _WHOLE_LABEL.sub(r"\1", value.strip(" "))
+# As an integer is written, so that nothing of the label is lost: 01 is a text.
+_INTEGER = re.compile(r"0|-?[1-9][0-9]*")
+_MOST_DIGITS = 18
 
 
 @dataclass(frozen=True)
@@ -61,7 +48,7 @@ class Contract:
     n_features
         Length D of the row that the model sees.
     classes
-        Labels as :func:`canonical_label` gives them, in class order.
+        Labels as :func:`app.parsing.cells.canonical_text` gives them, in class order.
     label
         Column of the label. A row without one is scored and not learned, or, where there
         are no features, is of no use.
@@ -91,8 +78,8 @@ class Contract:
 
     @property
     def has_integer_labels(self) -> bool:
-        """Whether every class is an integer, so that predictions are."""
-        return all(name.lstrip("-").isdigit() for name in self.classes)
+        """Whether every class is an integer of 64 bits, so that predictions are."""
+        return all(_INTEGER.fullmatch(name) and len(name) <= _MOST_DIGITS for name in self.classes)
 
     def to_metadata(self) -> dict[str, str]:
         """Return what a model's state must say of its rows."""

@@ -150,6 +150,12 @@ class StoppedEarlyError(HedgestreamError):
     exit_code = 143
 
 
+class TooManyDeadLettersError(HedgestreamError):
+    """Raised after a run of which more rows, or labels, were of no use than it was to accept."""
+
+    exit_code = 5
+
+
 class JavaMissingError(UserError):
     """Raised when no Java 17 or newer is found: Spark cannot start without one."""
 

@@ -52,9 +52,12 @@ def run_command(settings: type[SettingsT], learn: Learn[SettingsT]) -> click.Ric
         with ConsoleListener(Console(stderr=True), learn.__name__) as listener:
             stop = StopRequest()
             with _ended_by_sigterm(stop, listener):
-                summary = learn(checked, listener, stop).to_dict()
+                done = learn(checked, listener, stop)
+        summary = done.to_dict()
         shown = json.dumps(summary) if as_json else "\n".join(summary_lines(summary))
         print(shown, flush=True)
+        if done.problem is not None:
+            raise done.problem
 
     return command
 

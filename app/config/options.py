@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-PANELS = OPTIONS, ROWS, MATCHING, REGISTRY, MODEL = (
+PANELS = OPTIONS, ROWS, TEXT, MATCHING, REGISTRY, MODEL = (
     "Options",
     "Rows",
+    "Text and times",
     "Matching",
     "Registry",
     "Model (fixed when it is created)",

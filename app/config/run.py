@@ -19,6 +19,7 @@ from app.config.options import (
     parse_names,
     parse_path,
 )
+from app.config.rows import RowSettings
 from app.config.validation import (
     require,
     require_above_0,
@@ -44,7 +45,7 @@ SettingsT = TypeVar("SettingsT", bound="RunSettings")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunSettings:
+class RunSettings(RowSettings):
     """What every run that learns is asked to do.
 
     Parameters
@@ -130,6 +131,7 @@ class RunSettings:
         require_choice(self, "if_running", IF_RUNNING)
         for name in ("max_staleness", "registry_patience"):
             require_at_least_0(self, name)
+        super().__post_init__()
         for name in ("keep_predictions", "keep_dead_letters"):
             if getattr(self, name) is not None:
                 require_above_0(name, getattr(self, name))

@@ -9,22 +9,26 @@ columns of its own file.
 from __future__ import annotations
 
 import codecs
+import io
 import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from app.errors import DataLossError, UserError
-from app.files.lines import csv_cells, is_open_record
+from app.files.lines import COMMAS, csv_cells, is_open_record
+from app.files.text_stream import AS_USUAL, UTF_8, TextFormat, is_plain, open_text
 
 TEXT_FORMATS = ("csv", "json")
 
 TEXT_COLUMN = "text"
 """A row as it is written, in bytes, where a batch is of text."""
+
+_PARQUET = b"PAR1"
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
 """A longer line is cut in pieces, each a row; it protects memory from a file that is no text."""
@@ -51,7 +55,9 @@ class FileRows(Protocol):
     def close(self) -> None: ...
 
 
-def open_rows(path: str, file_format: str, columns: Sequence[str]) -> TextRecords | ParquetRows:
+def open_rows(
+    path: str, file_format: str, columns: Sequence[str], text: TextFormat = AS_USUAL
+) -> TextRecords | ParquetRows:
     """Open a file.
 
     Parameters
@@ -60,6 +66,8 @@ def open_rows(path: str, file_format: str, columns: Sequence[str]) -> TextRecord
     file_format : {"csv", "json", "parquet"}
     columns
         Those to read of a Parquet file. One that it lacks, or has twice, is passed over.
+    text
+        How text is written.
 
     Raises
     ------
@@ -67,11 +75,13 @@ def open_rows(path: str, file_format: str, columns: Sequence[str]) -> TextRecord
         When it is gone, may not be read, or is no Parquet.
     """
     if file_format in TEXT_FORMATS:
-        return TextRecords(path, file_format)
+        return TextRecords(path, file_format, text)
     return ParquetRows(path, columns)
 
 
-def open_named(path: str, file_format: str, columns: Sequence[str]) -> FileRows:
+def open_named(
+    path: str, file_format: str, columns: Sequence[str], text: TextFormat = AS_USUAL
+) -> FileRows:
     """Open a file that a user has named, and that must be of the format and have the columns.
 
     Raises
@@ -80,7 +90,7 @@ def open_named(path: str, file_format: str, columns: Sequence[str]) -> FileRows:
         When it is not, has not, or is gone.
     """
     try:
-        rows = open_rows(path, file_format, columns)
+        rows = open_rows(path, file_format, columns, text)
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"--input: {path} cannot be read: {error}") from error
     names = rows.names or columns
@@ -91,7 +101,9 @@ def open_named(path: str, file_format: str, columns: Sequence[str]) -> FileRows:
     return rows
 
 
-def open_arrived(path: str, file_format: str, columns: Sequence[str]) -> FileRows:
+def open_arrived(
+    path: str, file_format: str, columns: Sequence[str], text: TextFormat = AS_USUAL
+) -> FileRows:
     """Open a file that somebody else writes, so that it does not stop a stream.
 
     A file that is no Parquet, and the rest of one from where it is damaged, is one row.
@@ -105,7 +117,7 @@ def open_arrived(path: str, file_format: str, columns: Sequence[str]) -> FileRow
     """
     try:
         try:
-            rows = open_rows(path, file_format, columns)
+            rows = open_rows(path, file_format, columns, text)
             if isinstance(rows, ParquetRows):
                 rows.outlasts_damage = True
             return rows
@@ -133,25 +145,32 @@ class TextRecords:
         Of a CSV's header; None where rows name their values.
     """
 
-    def __init__(self, path: str, file_format: str) -> None:
-        self._file: BinaryIO = open(path, "rb")
+    def __init__(self, path: str, file_format: str, text: TextFormat = AS_USUAL) -> None:
+        self._path = path
         self._is_csv = file_format == "csv"
+        self._file = open_text(path, text.encoding, is_json=not self._is_csv)
+        self._dialect = COMMAS
         self.names: tuple[str, ...] | None = None
         metadata = {"format": file_format}
         self._begin = len(codecs.BOM_UTF8) if self._starts_with_mark() else 0
         self._file.seek(self._begin)
         if self._is_csv:
-            header = self._record().decode(errors="replace")
-            self.names = tuple(name.strip() for name in csv_cells(header.strip()))
-            metadata["header"] = json.dumps(self.names)
+            header = self._record().decode(errors="replace").strip()
+            self._dialect = text.dialect(header)
+            self.names = tuple(name.strip() for name in csv_cells(header, self._dialect))
+            metadata |= {
+                "header": json.dumps(self.names),
+                "dialect": self._dialect.to_metadata(),
+            }
             self._begin = self._file.tell()
         self._schema = pa.schema([(TEXT_COLUMN, pa.binary())], metadata)
 
     def read(self, byte: int, n: int) -> tuple[list[pa.RecordBatch], int]:
-        _check_length(self._file.name, byte, os.fstat(self._file.fileno()).st_size, "bytes")
+        if isinstance(self._file.raw, io.FileIO):
+            _check_length(self._path, byte, os.fstat(self._file.fileno()).st_size, "bytes")
         byte = max(byte, self._begin)
         if self._file.tell() != byte:
-            self._file.seek(byte)
+            _check_length(self._path, byte, self._file.seek(byte), "bytes")
         records: list[bytes] = []
         while len(records) < n and (record := self._record()):
             if not record.isspace():
@@ -161,7 +180,7 @@ class TextRecords:
         return [batch] if records else [], self._file.tell()
 
     def ended(self) -> bool:
-        return self._file.tell() >= os.fstat(self._file.fileno()).st_size
+        return not self._file.peek(1)
 
     def close(self) -> None:
         self._file.close()
@@ -171,19 +190,22 @@ class TextRecords:
 
     def _record(self) -> bytes:
         line = self._file.readline(MAX_LINE_BYTES)
-        if self._is_csv and line.count(b'"') % 2:
+        if self._is_csv and b'"' in line and is_open_record(line, self._dialect):
             return self._over_lines(line)
         return line
 
     def _over_lines(self, first: bytes) -> bytes:
-        record, place = first, self._file.tell()
-        while is_open_record(record):
-            line = self._file.readline(MAX_LINE_BYTES)
-            record += line
-            if not line or len(record) > MAX_RECORD_BYTES:
-                self._file.seek(place)
-                return first
-        return record
+        lines, length, place = [first], len(first), self._file.tell()
+        while line := self._file.readline(MAX_LINE_BYTES):
+            lines.append(line)
+            length += len(line)
+            if length > MAX_RECORD_BYTES:
+                break
+            # A line that begins within quotes is open as one that begins with a quote is.
+            if not is_open_record(b'"' + line, self._dialect):
+                return b"".join(lines)
+        self._file.seek(place)
+        return first
 
     def _skip_blank_lines(self) -> None:
         place = self._file.tell()
@@ -293,9 +315,33 @@ def _is_damage(error: Exception) -> bool:
     return not isinstance(error, (pa.ArrowMemoryError, pa.ArrowCancelled))
 
 
+def check_length(path: str, read: int, encoding: str = UTF_8) -> None:
+    """Make sure that a file is no shorter than what was read of it, in its own units.
+
+    One that is not read as it is stored is looked at when it is read on.
+
+    Raises
+    ------
+    DataLossError
+        When it is.
+    UserError
+        When it cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            beginning = file.read(1 << 16)
+        if beginning.startswith(_PARQUET):
+            _check_length(path, read, pq.read_metadata(path).num_rows, "rows")
+        elif is_plain(beginning, encoding) and beginning.lstrip()[:1] != b"[":
+            _check_length(path, read, os.path.getsize(path), "bytes")
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+
+
 def _check_length(path: str, read: int, length: int, units: str) -> None:
     if read > length:
         raise DataLossError(
             f"{path} has {length:,} {units}, and {read:,} were read: it was cut or replaced. Put "
-            "back the file that was read; new rows go into a new file"
+            "back the file that was read, or remove it if all of it was; new rows go into a new "
+            "file"
         )

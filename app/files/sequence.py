@@ -17,7 +17,8 @@ from typing import Any
 import pyarrow as pa
 
 from app.errors import DataLossError, UserError
-from app.files.readers import FileRows, open_named
+from app.files.readers import FileRows, check_length, open_named
+from app.files.text_stream import AS_USUAL, UTF_8, TextFormat
 
 SEQUENCE_COLUMN = "sequence"
 """Number of a row."""
@@ -91,6 +92,29 @@ def check_position(
         )
 
 
+def belongs_to(position: Position, files: Sequence[str]) -> bool:
+    """Return whether a position was made with a list of files, as far as it says."""
+    index, digest = position["file"], position.get("list")
+    return len(files) > index and digest == ListDigests(files).up_to(index)
+
+
+def check_read_file(position: Position, files: Sequence[str], encoding: str = UTF_8) -> None:
+    """Make sure that the file that was read last still has what was read of it.
+
+    It may be gone, if it was read to its end.
+
+    Raises
+    ------
+    DataLossError
+        When it has become shorter.
+    UserError
+        When it cannot be read.
+    """
+    # One unit may stand for a file that is empty and no Parquet.
+    if position["unit"] > 1 and os.path.exists(files[position["file"]]):
+        check_length(files[position["file"]], position["unit"], encoding)
+
+
 class FileSequence:
     """Files read one after the other.
 
@@ -104,6 +128,8 @@ class FileSequence:
     open_file
         Opens a file when its turn comes: :func:`app.files.readers.open_named`, or another that
         takes what that takes.
+    text
+        How text is written.
     """
 
     def __init__(
@@ -111,12 +137,14 @@ class FileSequence:
         files: Sequence[str],
         file_format: str,
         columns: Sequence[str],
-        open_file: Callable[[str, str, Sequence[str]], FileRows] = open_named,
+        open_file: Callable[[str, str, Sequence[str], TextFormat], FileRows] = open_named,
+        text: TextFormat = AS_USUAL,
     ) -> None:
         self._files = list(files)
         self._digests = ListDigests(self._files)
         self._format, self._columns = file_format, columns
         self._open_file = open_file
+        self._text = text
         self._open: tuple[int, FileRows] | None = None
 
     def extend(self, files: Iterable[str]) -> None:
@@ -177,7 +205,7 @@ class FileSequence:
         if self._open is None or self._open[0] != index:
             self.close()
             path = self._files[index]
-            self._open = index, self._open_file(path, self._format, self._columns)
+            self._open = index, self._open_file(path, self._format, self._columns, self._text)
         return self._open[1]
 
     def close(self) -> None:

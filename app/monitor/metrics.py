@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from app.errors import TooManyDeadLettersError
 from app.monitor.phases import in_order
 from app.monitor.records import BatchRecord, LabelCounts, sum_counts
 
@@ -166,6 +167,9 @@ class RunSummary:
     first_prediction_seconds
         Seconds from the start until the first batch's predictions were written; None when
         no batch was.
+    problem
+        The error that the command ends with after its summary, if more rows were of no use than
+        the settings accept.
     """
 
     run: Totals
@@ -174,6 +178,7 @@ class RunSummary:
     state_sha256: str
     seconds: float
     first_prediction_seconds: float | None = None
+    problem: TooManyDeadLettersError | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self.run) | {

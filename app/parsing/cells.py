@@ -2,16 +2,18 @@
 
 A value means the same whichever way it was written: 17 in a column of integers, 17.0 in one of
 floating-point numbers, ``1.7E1`` as Java and ``1.7e+01`` as C write it, and each of them as text.
-What is text in the first place is left as it is, but for white space around it.
+What is text in the first place is left as it is, but for white space around it. How a cell is read
+depends on no other one of its column.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import re
-from collections.abc import Sequence
-from decimal import Decimal, InvalidOperation
+from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,9 @@ LARGEST = float(np.finfo(np.float32).max)
 SOUND, NULL, NAN, INFINITE, UNPARSABLE = range(5)
 """What is wrong with a number."""
 
+MISSING_IDS = ("", "nan")
+"""What stands for no id: nothing, and what any writer makes of the NaN of a column of numbers."""
+
 _NUMBER = r"^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$"
 _NOT_FINITE = r"(?i)^[+-]?(?:nan|inf|infinity)$"
 _TRUTH = re.compile(r"true|false", re.IGNORECASE)
@@ -34,9 +39,9 @@ _TRUTH = re.compile(r"true|false", re.IGNORECASE)
 # What writers of floating-point numbers write, and ids hardly hold: hexadecimal digits such as
 # 10e2 have neither a point nor a sign.
 _FLOAT_TEXT = re.compile(
-    r"-?(?:[0-9]+\.0+|[0-9]\.?[0-9]*e[+-][0-9]{2,3}|[0-9]\.[0-9]+E-?[0-9]{1,3})"
+    r"-0|-?(?:(?:0|[1-9][0-9]*)\.0+|[0-9](?:\.[0-9]+)?e[+-][0-9]{1,3}|[0-9]\.[0-9]+E-?[0-9]{1,3})"
 )
-_MAYBE_CHANGED = r"(?i)^(?:-?[0-9]+\.0+|-?[0-9][0-9.]*e[-+0-9]+|true|false)$"
+_MAYBE_CHANGED = r"(?i)^(?:-0|-?[0-9]+\.0+|-?[0-9][0-9.]*e[-+0-9]+|true|false)$"
 
 
 def canonical_text(value: str) -> str:
@@ -55,54 +60,48 @@ def canonical_text(value: str) -> str:
     return number_text(Decimal(value))
 
 
-def number_text(value: float | Decimal) -> str:
-    """Return a number as the shortest text that gives it back, a whole one as an integer.
+def number_text(value: Decimal) -> str:
+    """Return a number as the shortest text without an exponent, a whole one as an integer.
 
     Examples
     --------
-    >>> [number_text(value) for value in (17.0, 1e22, 0.1, -0.0, 1.5e-7, float("nan"))]
-    ['17', '10000000000000000000000', '0.1', '0', '1.5e-07', 'nan']
+    >>> [number_text(Decimal(value)) for value in ("17.0", "1e22", "0.10", "-0", "1.5e-7", "Inf")]
+    ['17', '10000000000000000000000', '0.1', '0', '0.00000015', 'Infinity']
     """
-    try:
-        whole = int(value)
-    except (ValueError, OverflowError):
-        return str(value)
-    if whole == value:
-        return str(whole)
-    return repr(float(value))
+    text = format(value, "f")
+    if "." in text:
+        text = text.rstrip("0").removesuffix(".")
+    return "0" if text == "-0" else text
 
 
-def texts(values: pa.Array, missing: Sequence[str] = ("",)) -> pa.Array:
+def texts(values: pa.Array, missing: Sequence[str] = MISSING_IDS) -> pa.Array:
     """Return ids or labels in canonical form.
 
     Parameters
     ----------
     values : pa.Array, shape (n,)
-        Of any type that is no list.
+        Of any type that :func:`plain` gives.
     missing
         Lower-case texts that stand for no value.
 
     Returns
     -------
     pa.Array, shape (n,), string
-        Null where there is no value: a null, a NaN, a token of ``missing``.
+        Null where there is no value: a null, a NaN, a token of ``missing``, a nested value.
     """
     kind = values.type
     if pa.types.is_floating(kind):
         # A float32 as the shortest text that is that float32.
         known = pc.if_else(pc.is_nan(values), None, values)
-        return pa.array([_of_float(text) for text in known.cast(pa.string()).to_pylist()], _STRING)
-    if pa.types.is_boolean(kind) or pa.types.is_integer(kind):
-        return values.cast(pa.string())
-    if pa.types.is_decimal(kind):
-        known = values.to_pylist()
-        return pa.array([None if v is None else number_text(v) for v in known], _STRING)
-    text = pc.utf8_trim_whitespace(as_strings(values))
-    if pc.any(pc.match_substring_regex(text, _MAYBE_CHANGED)).as_py():
-        text = pa.array(
-            [None if value is None else canonical_text(value) for value in text.to_pylist()],
-            _STRING,
-        )
+        text = _mapped(_of_float, known.cast(_STRING))
+    elif pa.types.is_boolean(kind) or pa.types.is_integer(kind):
+        text = values.cast(_STRING)
+    elif pa.types.is_decimal(kind):
+        text = _mapped(number_text, values)
+    else:
+        text = pc.utf8_trim_whitespace(as_strings(values))
+        if pc.any(pc.match_substring_regex(text, _MAYBE_CHANGED)).as_py():
+            text = _mapped(canonical_text, text)
     return pc.if_else(_is_one_of(text, missing), pa.scalar(None, _STRING), text)
 
 
@@ -127,7 +126,7 @@ def numbers(values: pa.Array, missing: Sequence[str] = MISSING_TOKENS) -> tuple[
     kind = values.type
     if is_numeric(kind):
         as_float = values.cast(pa.float64(), safe=False)
-    elif _is_text(kind):
+    elif is_text(kind):
         as_float, faults = _of_text(as_strings(values), missing)
     else:
         as_float = pa.nulls(len(values), pa.float64())
@@ -140,7 +139,16 @@ def numbers(values: pa.Array, missing: Sequence[str] = MISSING_TOKENS) -> tuple[
         infinite = np.abs(numbers) > LARGEST
         faults[unexplained & infinite] = INFINITE
         numbers = np.where(infinite, np.nan, numbers)
+    tokens = numbers_among(tuple(missing))
+    if tokens:
+        faults[np.isin(numbers, tokens)] = NULL
     return numbers, faults
+
+
+@functools.lru_cache(maxsize=64)
+def numbers_among(missing: tuple[str, ...]) -> list[float]:
+    """Return those tokens for a missing value that are numbers, such as -999."""
+    return [float(token) for token in missing if re.fullmatch(_NUMBER, token)]
 
 
 def are_usable(numbers: np.ndarray) -> bool:
@@ -150,10 +158,8 @@ def are_usable(numbers: np.ndarray) -> bool:
 
 def of_objects(values: list[Any]) -> pa.Array:
     """Return the values of a JSON column as one Arrow column: of their own type if they share one,
-    else of text. An object is its JSON text; beside arrays, what is none is an empty one.
+    else of text. An array or an object is its JSON text.
     """
-    if any(type(value) is list for value in values):
-        return _of_lists(values)
     kinds = {type(value) for value in values if value is not None}
     if len(kinds) == 1 and kinds <= _ARROW_TYPES.keys():
         with contextlib.suppress(pa.ArrowException, OverflowError):
@@ -161,7 +167,13 @@ def of_objects(values: list[Any]) -> pa.Array:
     return pa.array([None if value is None else _object_text(value) for value in values], _STRING)
 
 
-def _of_lists(values: list[Any]) -> pa.Array:
+def lists_of_objects(values: list[Any]) -> pa.Array | None:
+    """Return the arrays of a JSON column, of numbers or of text, None when there is none.
+
+    Beside arrays, what is none is an empty one.
+    """
+    if not any(type(value) is list for value in values):
+        return None
     lists = [
         None if value is None else value if isinstance(value, list) else [] for value in values
     ]
@@ -175,16 +187,38 @@ def _of_lists(values: list[Any]) -> pa.Array:
     return pa.array(items, pa.list_(_STRING))
 
 
+def plain(values: pa.Array) -> pa.Array:
+    """Return a typed column of whatever origin as one of a type that has cells of its own.
+
+    Text that is no UTF-8, which Parquet does not look at, is null.
+    """
+    kind = values.type
+    types = pa.types
+    if types.is_dictionary(kind):
+        return plain(values.dictionary_decode())
+    if types.is_run_end_encoded(kind):
+        return plain(pc.run_end_decode(values))
+    if isinstance(values, pa.ExtensionArray):
+        is_uuid = kind.extension_name == "arrow.uuid"
+        return _mapped(str, values) if is_uuid else plain(values.storage)
+    if types.is_string(kind) or types.is_large_string(kind):
+        try:
+            values.validate(full=True)
+        except pa.ArrowInvalid:
+            return as_strings(values.cast(pa.large_binary()))
+    return values
+
+
 def as_strings(values: pa.Array) -> pa.Array:
-    """Return text of any kind, also bytes in UTF-8, as strings; null where bytes are no text."""
-    if pa.types.is_null(values.type):
-        return values.cast(_STRING)
-    if pa.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
+    """Return text of any kind, also bytes in UTF-8, as strings; null where there is no text."""
+    if pa.types.is_nested(values.type):
+        return pa.nulls(len(values), _STRING)
     try:
         return values.cast(_STRING)
-    except pa.ArrowException:
-        return pa.array([_decoded(value) for value in values.to_pylist()], _STRING)
+    except pa.ArrowInvalid:
+        return _mapped(_decoded, values)
+    except pa.ArrowNotImplementedError:
+        return _mapped(str, values)
 
 
 def is_numeric(kind: pa.DataType) -> bool:
@@ -195,6 +229,21 @@ def is_numeric(kind: pa.DataType) -> bool:
         or types.is_floating(kind)
         or types.is_decimal(kind)
         or types.is_boolean(kind)
+    )
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Return whether a type holds text, as strings or in bytes, or nothing at all."""
+    types = pa.types
+    return bool(
+        types.is_string(kind)
+        or types.is_large_string(kind)
+        or types.is_string_view(kind)
+        or types.is_binary(kind)
+        or types.is_large_binary(kind)
+        or types.is_fixed_size_binary(kind)
+        or types.is_binary_view(kind)
+        or types.is_null(kind)
     )
 
 
@@ -209,11 +258,11 @@ _ARROW_TYPES: dict[type, pa.DataType] = {
 
 def _of_text(text: pa.Array, missing: Sequence[str]) -> tuple[pa.Array, np.ndarray]:
     faults = np.zeros(len(text), np.uint8)
-    try:
+    with contextlib.suppress(pa.ArrowInvalid):
         # What is written plainly is read at once; the rest takes a closer look.
-        return pc.cast(text, pa.float64()), faults
-    except pa.ArrowInvalid:
-        pass
+        plainly = pc.cast(text, pa.float64())
+        if not pc.any(pc.is_nan(plainly)).as_py():
+            return plainly, faults
     text = pc.utf8_trim_whitespace(text)
     is_missing = _is_one_of(text, missing)
     is_truth = pc.fill_null(pc.match_substring_regex(text, r"(?i)^(?:true|false)$"), False)
@@ -239,28 +288,14 @@ def _is_one_of(text: pa.Array, tokens: Sequence[str]) -> pa.Array:
     return pc.is_in(pc.utf8_lower(text), pa.array(tokens, _STRING))
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    types = pa.types
-    if types.is_dictionary(kind):
-        kind = kind.value_type
-    return bool(
-        types.is_string(kind)
-        or types.is_large_string(kind)
-        or types.is_string_view(kind)
-        or types.is_binary(kind)
-        or types.is_large_binary(kind)
-        or types.is_null(kind)
-    )
+def _mapped(text_of: Callable[[Any], str | None], values: pa.Array) -> pa.Array:
+    every = values.to_pylist()
+    return pa.array([None if value is None else text_of(value) for value in every], _STRING)
 
 
-def _of_float(text: str | None) -> str | None:
+def _of_float(text: str) -> str:
     """Return a floating-point number in canonical form, from Arrow's text of it."""
-    if text is None:
-        return None
-    try:
-        return number_text(Decimal(text))
-    except InvalidOperation:
-        return text
+    return text if text.endswith("inf") else number_text(Decimal(text))
 
 
 def _object_text(value: Any) -> str:
@@ -268,15 +303,16 @@ def _object_text(value: Any) -> str:
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float):
-        return number_text(value)
-    if isinstance(value, int):
-        return str(value)
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _decoded(value: bytes | None) -> str | None:
+    if isinstance(value, int | float):
+        return repr(value)
     try:
-        return None if value is None else value.decode()
+        return json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        return "{...}"
+
+
+def _decoded(value: bytes) -> str | None:
+    try:
+        return value.decode()
     except UnicodeDecodeError:
         return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,12 +12,13 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from app.contract import WRONG_LENGTH
-from app.files.lines import csv_cells
+from app.files.lines import COMMAS, CsvDialect, csv_cells, is_open_record
 from app.files.readers import TEXT_COLUMN
 from app.parsing.cells import MISSING_TOKENS
 from app.parsing.raw_batch import corrupt_json, float_matrix, to_json
 
 _QUOTE = b'"'
+_LONGER_NAN = re.compile(rb"(?i)nan\(")
 
 
 class CsvBatch:
@@ -34,6 +37,7 @@ class CsvBatch:
         Those of ``needed`` that are likely to hold numbers.
     missing
         Lower-case texts that stand for no value.
+    dialect
     """
 
     malformed = WRONG_LENGTH
@@ -45,11 +49,13 @@ class CsvBatch:
         needed: Sequence[str],
         numeric: Sequence[str] = (),
         missing: Sequence[str] = MISSING_TOKENS,
+        dialect: CsvDialect = COMMAS,
     ) -> None:
         self._header = list(header)
         self._lines = rows.column(TEXT_COLUMN)
         self.kept: np.ndarray | None = None
         self._columns: dict[str, pa.Array] = {}
+        self._dialect = dialect
         if any(self._header.count(name) != 1 for name in needed):
             self.kept = np.empty(0, np.int64)
             return
@@ -61,9 +67,14 @@ class CsvBatch:
         if table is None:
             table = self._line_by_line(needed)
         self._columns = {name: table.column(name).combine_chunks() for name in needed}
+        for name in numeric:
+            self._columns[name] = _with_points(self._columns[name], dialect)
 
     def column(self, name: str) -> pa.Array | None:
         return self._columns.get(name)
+
+    def arrays(self, name: str) -> pa.Array | None:
+        return None
 
     def matrix(self, names: Sequence[str]) -> np.ndarray | None:
         return float_matrix(list(map(self._columns.get, names)))
@@ -71,17 +82,31 @@ class CsvBatch:
     def as_json(self, place: int) -> str:
         line = self._lines[place].as_py()
         text = "" if line is None else line.decode(errors="backslashreplace")
-        cells = csv_cells(text)
+        cells = csv_cells(text, self._dialect)
         if len(cells) != len(self._header) or (self.kept is not None and place not in self.kept):
             return corrupt_json(text)
         return to_json(dict(zip(self._header, cells, strict=True)))
+
+    def _is_open(self, line: bytes) -> bool:
+        return is_open_record(line, self._dialect)
 
     def _read(self, needed: Sequence[str], numeric: Sequence[str]) -> pa.Table | None:
         """Read all lines in one pass, or return None when one of them stands in the way."""
         n = len(self._lines)
         if not _is_text(self._lines):
             return None
-        data = b"\n".join(self._lines.to_pylist()) + b"\n"
+        lines = self._lines.to_pylist()
+        data = b"\n".join(lines) + b"\n"
+        if self._dialect.escapes and b"\\" in data:
+            return None
+        if self._dialect.thousands and numeric:
+            return None
+        if b"\r" in data or (_QUOTE in data and any(map(self._is_open, lines))):
+            # Taken for the end of a record; or a record would end in the middle of another.
+            return None
+        if data.startswith(codecs.BOM_UTF8):
+            # It would be passed over, and within a file it is text.
+            return None
         wrong: list[int] = []
 
         def pass_over(row: pyarrow.csv.InvalidRow) -> str:
@@ -101,6 +126,7 @@ class CsvBatch:
                     use_threads=False, column_names=places, block_size=max(len(data), 1)
                 ),
                 pyarrow.csv.ParseOptions(
+                    delimiter=self._dialect.delimiter,
                     newlines_in_values=_QUOTE in data,
                     ignore_empty_lines=False,
                     invalid_row_handler=pass_over,
@@ -110,13 +136,16 @@ class CsvBatch:
                     include_columns=list(place_of.values()),
                     null_values=self._missing if numeric else [],
                     strings_can_be_null=False,
+                    decimal_point=self._dialect.decimal,
                 ),
             )
         except pa.ArrowInvalid:
             return None
         if len(table) + len(wrong) != n or (wrong and _holds_breaks(self._lines)):
-            # A quote that is not closed, or a line break outside of quotes; or a line's number
-            # is not that of the record.
+            # A line break outside of quotes; or a line's number is not that of the record.
+            return None
+        if _has_nan(table) and _LONGER_NAN.search(data):
+            # Taken for a NaN, and it is none of those that are told by name.
             return None
         if wrong:
             self.kept = np.delete(np.arange(n), np.array(wrong) - 1)
@@ -127,7 +156,7 @@ class CsvBatch:
         records: list[list[str]] = []
         for place, line in enumerate(self._lines.to_pylist()):
             try:
-                cells = csv_cells(line.decode())
+                cells = csv_cells(line.decode(), self._dialect)
             except UnicodeDecodeError:
                 continue
             if len(cells) == len(self._header):
@@ -143,12 +172,30 @@ class CsvBatch:
         )
 
 
+def _with_points(numbers: pa.Array, dialect: CsvDialect) -> pa.Array:
+    """Return the text of numbers as it is written with a decimal point and nothing else."""
+    if not pa.types.is_string(numbers.type):
+        return numbers
+    if dialect.thousands:
+        numbers = pc.replace_substring(numbers, dialect.thousands, "")
+    if dialect.decimal != ".":
+        # A point is then no part of a number.
+        numbers = pc.replace_substring(numbers, ".", "\0")
+        numbers = pc.replace_substring(numbers, dialect.decimal, ".")
+    return numbers
+
+
 def _is_text(lines: pa.Array) -> bool:
     try:
         lines.cast(pa.string())
     except pa.ArrowInvalid:
         return False
     return True
+
+
+def _has_nan(table: pa.Table) -> bool:
+    floats = (column for column in table.columns if pa.types.is_floating(column.type))
+    return any(pc.any(pc.is_nan(column)).as_py() for column in floats)
 
 
 def _holds_breaks(lines: pa.Array) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from operator import itemgetter
 from typing import Any
@@ -16,7 +16,7 @@ import pyarrow as pa
 from app.contract import UNPARSABLE
 from app.files.documents import parse_json
 from app.files.readers import TEXT_COLUMN
-from app.parsing.cells import of_objects
+from app.parsing.cells import lists_of_objects, of_objects
 from app.parsing.raw_batch import corrupt_json
 
 _MOST_INTEGER = 2.0**63
@@ -48,11 +48,15 @@ class JsonBatch:
         self.kept = None if len(kept) == len(self._lines) else np.array(kept, np.int64)
 
     def column(self, name: str) -> pa.Array | None:
-        values = [row.get(name) for row in self._objects]
-        if any(type(value) is float and abs(value) >= _MOST_INTEGER for value in values):
-            # Integers of any length come as such from a slower parser alone.
-            values = [self._exact(i).get(name) for i in range(len(values))]
+        values = [value_at(row, name) for row in self._objects]
+        for i, value in enumerate(values):
+            if type(value) is float and abs(value) >= _MOST_INTEGER:
+                # Integers of any length come as such from a slower parser alone.
+                values[i] = self._exact(i).get(name)
         return of_objects(values)
+
+    def arrays(self, name: str) -> pa.Array | None:
+        return lists_of_objects([value_at(row, name) for row in self._objects])
 
     def matrix(self, names: Sequence[str]) -> np.ndarray | None:
         if len(names) == 1:
@@ -71,8 +75,33 @@ class JsonBatch:
 
     def _exact(self, i: int) -> dict[str, Any]:
         place = i if self.kept is None else int(self.kept[i])
-        exact: dict[str, Any] = json.loads(self._lines[place])
+        try:
+            exact: dict[str, Any] = parse_json(self._lines[place])
+        except ValueError:
+            return self._objects[i]
         return exact
+
+
+def value_at(row: Mapping[str, Any], name: str) -> Any:
+    """Return what an object holds under a name, or under the path ``a.b`` of names within names.
+
+    >>> value_at({"a": {"b": 1}, "c.d": 2}, "a.b"), value_at({"a": {"b": 1}, "c.d": 2}, "c.d")
+    (1, 2)
+    """
+    if name in row or "." not in name:
+        return row.get(name)
+    first, _, rest = name.partition(".")
+    within = row.get(first)
+    return value_at(within, rest) if isinstance(within, dict) else None
+
+
+def paths_of(row: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the names of an object's values, as :func:`value_at` takes them."""
+    for name, value in row.items():
+        if isinstance(value, dict) and value:
+            yield from (f"{name}.{path}" for path in paths_of(value))
+        else:
+            yield name
 
 
 def json_value(line: bytes | str | None) -> Any:
@@ -85,6 +114,11 @@ def json_value(line: bytes | str | None) -> Any:
         pass
     try:
         # Slower, and takes NaN, Infinity and numbers beyond any float.
-        return parse_json(line if isinstance(line, str) else line.decode())
-    except ValueError:
+        text = line if isinstance(line, str) else line.decode()
+        value = parse_json(text)
+        if "\\u" in text:
+            # Half of a pair of surrogates is no text.
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except (RecursionError, ValueError):
         return None

@@ -5,8 +5,11 @@ What a batch is made of is said by the metadata of its schema, so that it can be
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -14,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from app.contract import UNPARSABLE
+from app.parsing.cells import plain
 
 CORRUPT_COLUMN = "_corrupt_line"
 """Names a row that no parser takes, in its JSON."""
@@ -38,6 +42,12 @@ class RawBatch(Protocol):
 
     def column(self, name: str) -> pa.Array | None:
         """Return the column of a name, None when there is none."""
+
+    def arrays(self, name: str) -> pa.Array | None:
+        """Return the arrays in the column of a name, as lists, None when there is none.
+
+        Beside arrays, what is none is an empty one.
+        """
 
     def matrix(self, names: Sequence[str]) -> np.ndarray | None:
         """Return columns as one float64 array, shape (n, len(names)), or None.
@@ -65,17 +75,31 @@ class TypedBatch:
         self._rows = rows
         # The row's number comes first, and may have the name of a column.
         self._places = {name: i for i, name in enumerate(rows.schema.names) if i}
+        self._times = Counter(rows.schema.names[1:])
 
     def column(self, name: str) -> pa.Array | None:
-        place = self._places.get(name)
-        return None if place is None else self._rows.column(place)
+        # Of two columns of one name neither is it.
+        if self._times[name] != 1:
+            return None
+        return plain(self._rows.column(self._places[name]))
+
+    def arrays(self, name: str) -> pa.Array | None:
+        column = self.column(name)
+        if column is None:
+            return None
+        types = pa.types
+        kind = column.type
+        is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_list_view(kind)
+        if is_list or types.is_large_list_view(kind) or types.is_fixed_size_list(kind):
+            return column.cast(pa.list_(kind.value_type))
+        return _of_vectors(column) if _holds_vectors(kind) else None
 
     def matrix(self, names: Sequence[str]) -> np.ndarray | None:
         return float_matrix(list(map(self.column, names)))
 
     def as_json(self, place: int) -> str:
         columns = self._places.items()
-        return to_json({name: self._rows.column(i)[place].as_py() for name, i in columns})
+        return to_json({name: _cell(self._rows.column(i), place) for name, i in columns})
 
 
 class DamagedBatch:
@@ -90,11 +114,34 @@ class DamagedBatch:
     def column(self, name: str) -> pa.Array | None:
         return None
 
+    def arrays(self, name: str) -> pa.Array | None:
+        return None
+
     def matrix(self, names: Sequence[str]) -> np.ndarray | None:
         return None
 
     def as_json(self, place: int) -> str:
         return corrupt_json(self._damage)
+
+
+def _holds_vectors(kind: pa.DataType) -> bool:
+    """Return whether a type is that of Spark's machine-learning vectors."""
+    names = {field.name for field in kind} if pa.types.is_struct(kind) else set()
+    return names == {"type", "size", "indices", "values"}
+
+
+def _of_vectors(column: pa.Array) -> pa.Array:
+    """Return Spark's vectors, dense or sparse, as lists."""
+    lists = []
+    for vector in column.to_pylist():
+        if vector is None or vector["indices"] is None:
+            lists.append(vector and vector["values"])
+            continue
+        dense = [0.0] * vector["size"]
+        for place, value in zip(vector["indices"], vector["values"], strict=True):
+            dense[place] = value
+        lists.append(dense)
+    return pa.array(lists, pa.list_(pa.float64()))
 
 
 def float_matrix(columns: Sequence[pa.Array | None]) -> np.ndarray | None:
@@ -111,12 +158,37 @@ def float_matrix(columns: Sequence[pa.Array | None]) -> np.ndarray | None:
 
 def to_json(row: Mapping[str, Any]) -> str:
     """Return a row as JSON, its nulls too; what JSON has no form for as text."""
-    return json.dumps(row, ensure_ascii=False, default=_as_text)
+    try:
+        return json.dumps(row, ensure_ascii=False, default=_as_text, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(row), ensure_ascii=False, default=_as_text)
 
 
 def corrupt_json(text: str) -> str:
     """Return text that is no row as JSON."""
     return to_json({CORRUPT_COLUMN: text})
+
+
+def _finite(value: Any) -> Any:
+    """Return a value with text in place of numbers that are not finite."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return value
+
+
+def _cell(column: pa.Array, place: int) -> Any:
+    try:
+        return column[place].as_py()
+    # A time beyond the calendar, text that is no UTF-8, a zone that nobody knows.
+    except Exception:
+        raw = pa.binary() if pa.types.is_string(column.type) else pa.int64()
+        with contextlib.suppress(pa.ArrowException):
+            return column.slice(place, 1).cast(raw)[0].as_py()
+        return f"a {column.type} that has no text"
 
 
 def _as_text(value: Any) -> str:

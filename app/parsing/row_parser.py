@@ -28,6 +28,7 @@ from app.contract import (
     WRONG_LENGTH,
     Contract,
 )
+from app.files.lines import CsvDialect
 from app.files.sequence import SEQUENCE_COLUMN
 from app.parsing import cells
 from app.parsing.cells import MISSING_TOKENS, NULL
@@ -80,14 +81,24 @@ class RowParser:
     contract
         Without features the rows are feedback, and of no use without a label.
     rules
+
+    Attributes
+    ----------
+    needed
+        The columns that are read.
+    schema
+        Of what :meth:`parse` returns.
     """
 
     def __init__(self, contract: Contract, rules: ParsingRules = DEFAULT_RULES) -> None:
-        self._contract = contract
-        self._rules = rules
+        self.contract = contract
+        self.rules = rules
         roles = (contract.id, contract.time, contract.label)
         named = [*contract.features, *(name for name in roles if name is not None)]
         self.needed = tuple(dict.fromkeys(named))
+        # Of a column that is more than a feature the text counts too.
+        self._numeric = tuple(name for name in contract.features if name not in roles)
+        self._tells_missing_numbers = bool(cells.numbers_among(rules.missing))
         self._classes = pa.array(contract.classes, _STRING)
         self.schema = pa.schema(
             [
@@ -140,11 +151,11 @@ class RowParser:
 
     def raw(self, batch: pa.RecordBatch) -> RawBatch:
         """Return a batch with columns to ask for."""
-        return raw_batch_of(batch, self.needed, self._contract.features, self._rules.missing)
+        return raw_batch_of(batch, self.needed, self._numeric, self.rules.missing)
 
     def _parse(self, raw: RawBatch, sequence: pa.Array) -> dict[str, pa.Array]:
         """Return the columns of the rows that are rows."""
-        contract, n = self._contract, len(sequence)
+        contract, n = self.contract, len(sequence)
         reasons = _Reasons(n)
         ids = sequence.cast(_STRING)
         if contract.id is not None:
@@ -160,10 +171,10 @@ class RowParser:
         found = pa.nulls(n, _TIME)
         if contract.time is not None:
             column = _column(raw, contract.time, n)
-            found = times(column, self._rules.times)
+            found = times(column, self.rules.times)
             reasons.add(NULL_TIME, _is_missing(column))
             reasons.add(UNPARSABLE, pc.is_null(found))
-            if self._rules.rejects_future:
+            if self.rules.rejects_future:
                 reasons.add(FUTURE_TIME, _is_ahead(found))
         index = pa.nulls(n, pa.int32())
         if contract.label is not None:
@@ -192,40 +203,43 @@ class RowParser:
         self, raw: RawBatch, n: int, reasons: _Reasons
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the features, shape (n, D), and the fault of each, None when all are sound."""
-        contract = self._contract
+        contract = self.contract
         if contract.is_array:
-            return self._array_features(_column(raw, contract.features[0], n), reasons)
-        matrix = raw.matrix(contract.features)
+            return self._array_features(raw, n, reasons)
+        matrix = None if self._tells_missing_numbers else raw.matrix(contract.features)
         if matrix is not None and cells.are_usable(matrix):
             return matrix, None
         matrix = np.empty((n, contract.n_features))
         faults = np.zeros((n, contract.n_features), np.uint8)
         for j, name in enumerate(contract.features):
             column = _column(raw, name, n)
-            matrix[:, j], faults[:, j] = cells.numbers(column, self._rules.missing)
+            matrix[:, j], faults[:, j] = cells.numbers(column, self.rules.missing)
         return matrix, faults
 
     def _array_features(
-        self, column: pa.Array, reasons: _Reasons
+        self, raw: RawBatch, n: int, reasons: _Reasons
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        n, width = len(column), self._contract.n_features
-        lists = _as_lists(column)
+        name, width = self.contract.features[0], self.contract.n_features
+        lists = raw.arrays(name)
+        missing = _column(raw, name, n) if lists is None else lists
+        if lists is None:
+            lists = pa.nulls(n, pa.list_(pa.float64()))
         lengths = pc.fill_null(pc.list_value_length(lists), -1)
-        reasons.add(NULL_FEATURE, _is_missing(column))
+        reasons.add(NULL_FEATURE, missing.is_null())
         reasons.add(WRONG_LENGTH, pc.not_equal(lengths, width))
         fits = np.asarray(pc.equal(lengths, width))
         matrix, faults = np.zeros((n, width)), np.zeros((n, width), np.uint8)
-        items = lists.filter(pa.array(fits)).flatten()
-        values, faulty = cells.numbers(items, self._rules.missing)
+        items = cells.plain(lists.filter(pa.array(fits)).flatten())
+        values, faulty = cells.numbers(items, self.rules.missing)
         matrix[fits], faults[fits] = values.reshape(-1, width), faulty.reshape(-1, width)
         return matrix, faults
 
     def _labels(self, raw: RawBatch, n: int) -> pa.Array:
-        assert self._contract.label is not None
+        assert self.contract.label is not None
         # A class may have the name of what else stands for a missing value.
-        taken = {name.lower() for name in self._contract.classes}
-        missing = [token for token in self._rules.missing if token not in taken]
-        return cells.texts(_column(raw, self._contract.label, n), missing)
+        taken = {name.lower() for name in self.contract.classes}
+        missing = [token for token in self.rules.missing if token not in taken]
+        return cells.texts(_column(raw, self.contract.label, n), missing)
 
 
 def row_times(batch: pa.RecordBatch, column: str, rules: TimeRules) -> list[int | None]:
@@ -268,7 +282,8 @@ def raw_batch_of(
     if "damage" in said:
         return DamagedBatch(batch, said["damage"])
     if said["format"] == "csv":
-        return CsvBatch(batch, json.loads(said["header"]), needed, numeric, missing)
+        dialect = CsvDialect.from_metadata(said)
+        return CsvBatch(batch, json.loads(said["header"]), needed, numeric, missing, dialect)
     return JsonBatch(batch) if said["format"] == "json" else TypedBatch(batch)
 
 
@@ -309,20 +324,10 @@ def _column(raw: RawBatch, name: str, n: int) -> pa.Array:
 
 def _is_missing(column: pa.Array) -> pa.Array:
     """Return where there is no value: a null, or empty text."""
-    if not pa.types.is_string(column.type):
-        return column.is_null(nan_is_null=True)
-    return pc.equal(pc.utf8_trim_whitespace(pc.fill_null(column, "")), "")
-
-
-def _as_lists(column: pa.Array) -> pa.Array:
-    """Return a column of arrays; null where there is none."""
-    types = pa.types
-    kind = column.type
-    if types.is_fixed_size_list(kind) or types.is_large_list(kind):
-        return column.cast(pa.list_(kind.value_type))
-    if types.is_list(kind):
-        return column
-    return pa.nulls(len(column), pa.list_(pa.float64()))
+    if not cells.is_text(column.type):
+        return column.is_null()
+    text = pc.utf8_trim_whitespace(cells.as_strings(column))
+    return pc.or_(column.is_null(), pc.fill_null(pc.equal(text, ""), False))
 
 
 def _places(mask: pa.Array) -> list[int]:

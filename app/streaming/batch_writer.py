@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -15,9 +15,13 @@ from app.files.batches.dataset import DIVERGED, PREDICTED, REJECTED, WriteOncePa
 from app.files.workdir import WorkDirectory
 from app.monitor.phases import PhaseTimer
 from app.monitor.records import LabelCounts
+from app.parsing.row_parser import RowParser
 from app.registry.version import ModelVersion
 from app.streaming.rows.labelled import LabelledRows
 from app.streaming.rows.predictions import Served, prediction_table, read_served
+
+ROW = "row"
+"""The kind of rows where there is but one."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +79,17 @@ class ScoredBatch:
 
 
 class BatchWriter(Protocol):
-    """Scores a batch and writes what is to be read of it; used by the loop."""
+    """Scores a batch and writes what is to be read of it; used by the loop.
+
+    Attributes
+    ----------
+    files
+    parsers
+        By kind of row.
+    """
 
     files: BatchFiles
+    parsers: Mapping[str, RowParser]
 
     def take_over(self, query: str) -> None:
         """Begin a query, or go on with it."""
@@ -95,13 +107,20 @@ class BatchWriter(Protocol):
 
 
 class BatchFiles:
-    """The predictions and dead letters of one work directory, each file written once."""
+    """The predictions and dead letters of one work directory, each file written once.
+
+    Attributes
+    ----------
+    examples
+        Row of the first dead letter of each kind and reason.
+    """
 
     def __init__(self, workdir: WorkDirectory, contract: Contract) -> None:
         self._contract = contract
         self._predictions = WriteOnceParquet(workdir.predictions, PREDICTED)
         self._rejected = WriteOnceParquet(workdir.dead_letters, REJECTED)
         self._diverged = WriteOnceParquet(workdir.dead_letters, DIVERGED)
+        self.examples: dict[tuple[str, str], str] = {}
 
     def has_predictions(self, query: str, batch: int) -> bool:
         return self._predictions.has(query, batch)
@@ -120,6 +139,16 @@ class BatchFiles:
         """Write the rows of a batch that cannot be used, if there are any."""
         if len(letters):
             self._rejected.write(letters, query, batch)
+            self._note_examples(letters)
+
+    def _note_examples(self, letters: pa.Table) -> None:
+        reasons = letters["reason"].to_pylist()
+        kinds = (
+            letters["kind"].to_pylist() if "kind" in letters.column_names else [ROW] * len(reasons)
+        )
+        for place, key in enumerate(zip(kinds, reasons, strict=True)):
+            if key not in self.examples:
+                self.examples[key] = letters["row"][place].as_py()
 
     def write_diverged(self, letters: pa.Table, query: str, batch: int) -> None:
         """Write the rows of a batch that cannot be learned."""

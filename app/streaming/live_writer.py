@@ -19,6 +19,7 @@ from app.contract import DIVERGED, DUPLICATE_ID, Contract
 from app.files.workdir import WorkDirectory
 from app.monitor.records import LabelCounts
 from app.parsing.packed_rows import RowSource, bytes_of
+from app.parsing.row_parser import RowParser
 from app.registry.version import ModelVersion
 from app.streaming.batch_writer import BatchContext, BatchFiles, ScoredBatch
 from app.streaming.feedback.decision import DeadLabel, Decision, Event, Label, Match
@@ -89,6 +90,9 @@ class LiveWriter:
         self._contract = contract
         self._window = window
         self._scorer = scorer
+        self.parsers: Mapping[str, RowParser] = {
+            kind: source.parser for kind, source in sources.items()
+        }
         self._is_joined = state_store != DRIVER
         # The driver is brought the features of all events, or of those that met a label.
         features = () if self._is_joined else ("features",)
@@ -155,7 +159,9 @@ class LiveWriter:
         context.reached("dead_letters")
         served = self.files.predictions(query, batch)
         if len(served):
-            self._ledger.record_served(served.by_event())
+            if wanted is None or not decision.is_new:
+                # What readers have been served is what an earlier try has written.
+                self._ledger.record_served(served.by_event())
             for sink in self._sinks:
                 path = self.files.predictions_path(query, batch)
                 sink.deliver(df.sparkSession, path, query, batch)
@@ -167,7 +173,7 @@ class LiveWriter:
     def _rows(self, df: DataFrame, wanted: WorkerModel | None) -> dict[str, pa.Table]:
         """Return the rows of each kind; the driver is brought features where it keeps them."""
         # Each partition costs a Python worker a task, also those that hold labels alone.
-        raw = df.coalesce(task_slots(df.sparkSession))
+        raw = df.coalesce(scoring_tasks(task_slots(df.sparkSession)))
         if not self._is_joined:
             return scored_rows(raw, self._kinds, wanted) | {MATCH: _MATCHES.empty_table()}
         kept = dict(df.dtypes)["features"]
@@ -228,6 +234,11 @@ def _as_float64(features: bytes, width: int) -> np.ndarray:
     return np.frombuffer(features, kind).astype(np.float64)
 
 
+def scoring_tasks(slots: int) -> int:
+    """Return how many tasks are to score a batch: the driver has a core to itself."""
+    return max(1, slots - 1)
+
+
 def _scored(events: pa.Table, duplicates: list[int]) -> pa.Table:
     """Return the events that were scored and are the first of their id."""
     good = events.filter(pc.is_null(events["reason"]))
@@ -241,7 +252,11 @@ def _events(events: pa.Table) -> Iterator[Event]:
     features: list[bytes | None] = [None] * len(good)
     if "features" in good.column_names:
         features = bytes_of(good["features"]).to_pylist()
-    return map(Event, *_columns(good, ["event_id"]), _micros(good), *_sequences(good), features)
+    served: list[int | None] = [None] * len(good)
+    if "prediction" in good.column_names:
+        served = good["prediction"].to_pylist()
+    ids = good["event_id"].to_pylist()
+    return map(Event, ids, _micros(good), *_sequences(good), features, served)
 
 
 def _labels(labels: pa.Table) -> Iterator[Label]:

@@ -12,12 +12,16 @@ from app.config.run import RunSettings
 from app.contract import Contract, FixedContract
 from app.errors import UserError
 from app.model.state import config_from_metadata, config_to_metadata
+from app.parsing.cells import canonical_text
 from app.registry.open import OpenModel
 from app.registry.version import ModelVersion
 from app.streaming.rows.layout import FeatureColumns, RowLayout
 
 if TYPE_CHECKING:
     from app.model import HBPClassifier
+
+_MOST_SHOWN = 5
+_LEAST_MEASURED = 20
 
 RARE_LABEL_SHARE = 0.001
 """A label on a smaller share of the labelled rows, or on one row, is not taken for a class."""
@@ -122,7 +126,7 @@ def _create(
     """Create the model, unless another learner has by now, and return what was to be it."""
     from app.model import HBPClassifier
 
-    contract = rows.contract(settings.classes or classes_of_input())
+    contract = rows.contract(_named_classes(settings) or classes_of_input())
     config = ModelConfig(
         n_features=contract.n_features, n_classes=len(contract.classes), **settings.model_options
     )
@@ -139,9 +143,10 @@ def _check_fit(
         had = getattr(config, name)
         if value != had:
             raise UserError(f"{option_name(name)} is {value}, but {where} was created with {had}")
-    if settings.classes not in (None, fixed.classes):
+    classes = _named_classes(settings)
+    if classes not in (None, fixed.classes):
         raise UserError(
-            f"--classes is {','.join(settings.classes)}, but {where} was created with "
+            f"--classes is {','.join(classes)}, but {where} was created with "
             f"{','.join(fixed.classes)}"
         )
     if features.names != fixed.features:
@@ -149,6 +154,16 @@ def _check_fit(
             f"--features: the input has {', '.join(features.names)}, but {where} was created "
             f"with {', '.join(fixed.features)}"
         )
+
+
+def _named_classes(settings: RunSettings) -> tuple[str, ...] | None:
+    """Return the classes that the settings name, as labels are read."""
+    if settings.classes is None:
+        return None
+    classes = tuple(map(canonical_text, settings.classes))
+    if len(set(classes)) < len(classes):
+        raise UserError(f"--classes: {','.join(settings.classes)} names one label twice")
+    return classes
 
 
 def choose_classes(
@@ -168,14 +183,18 @@ def choose_classes(
     Raises
     ------
     UserError
-        When there are fewer than two.
+        When there are fewer than two, or the labels look like numbers that are measured.
     """
     total = sum(counts.values())
+    _refuse_measured(counts, column, total)
     classes = [name for name, n in counts.items() if n > 1 and n >= RARE_LABEL_SHARE * total]
     if len(classes) < 2:
+        held = sorted(counts.items(), key=lambda item: -item[1])[:_MOST_SHOWN]
+        shown = ", ".join(f"{name} on {n:,} rows" for name, n in held) or "no label"
+        name_them = f"; name the classes with --classes {','.join(sorted(counts))}"
         raise UserError(
-            f"--label: column '{column}' holds {len(classes)} label on more than a row "
-            f"in a thousand ({', '.join(sorted(classes)) or 'none'}); at least 2 are needed"
+            f"--label: column '{column}' holds {shown}; at least 2 labels on more than a row in a "
+            f"thousand are needed{name_them if 2 <= len(counts) <= _MOST_SHOWN else ''}"
         )
     classes.sort(key=_label_order)
     left_out = sorted(counts.keys() - set(classes), key=_label_order)
@@ -186,6 +205,20 @@ def choose_classes(
             "(name the classes with --classes)"
         )
     return tuple(classes)
+
+
+def _refuse_measured(counts: Mapping[str, int], column: str, total: int) -> None:
+    """Refuse labels that are many different numbers, most of them once and not all whole."""
+    once = sum(n == 1 for n in counts.values())
+    if len(counts) < _LEAST_MEASURED or once < len(counts) / 2:
+        return
+    if all(_label_order(name)[0] == 0 for name in counts) and any("." in name for name in counts):
+        examples = ", ".join(list(counts)[:3])
+        raise UserError(
+            f"--label: column '{column}' looks measured: {len(counts):,} different numbers on "
+            f"{total:,} rows, such as {examples}. A classifier learns classes: cut the numbers "
+            "into ranges, or name the classes with --classes"
+        )
 
 
 def _label_order(label: str) -> tuple[int, float, str]:

@@ -13,7 +13,7 @@ from app.files.finders import NamedFinder
 from app.files.manifest import FileManifest
 from app.files.resuming.checkpoint import Checkpoint
 from app.files.resuming.remembered import RememberedSettings
-from app.files.sequence import check_position
+from app.files.sequence import check_position, check_read_file
 from app.files.workdir import WorkDirectory
 from app.monitor.batch_log import BatchLog
 from app.monitor.listener import Listener
@@ -27,6 +27,7 @@ from app.streaming.model_binding import BoundModel, ModelInput, Roles, choose_cl
 from app.streaming.query import StopRequest
 from app.streaming.replay_writer import ReplayWriter
 from app.streaming.rows.class_counts import count_labels
+from app.streaming.rows.rules import parsing_rules, text_format
 from app.streaming.run import run
 from app.streaming.sources.replay import read_replay
 from app.streaming.sources.replay_input import count_rows, read_input
@@ -87,6 +88,7 @@ class _ReplayJob:
         for position in checkpoint.offsets():
             if position is not None:
                 check_position(position, listed, named=str(workdir.replay_files))
+                check_read_file(position, listed, self._settings.encoding)
         if self._settings.id is not None:
             check_seen_ids(
                 workdir.seen_ids, checkpoint.query, checkpoint.committed, checkpoint.planned
@@ -111,7 +113,13 @@ class _ReplayJob:
 
     def find_classes(self, listener: Listener) -> tuple[str, ...]:
         label = self._settings.label
-        counts = count_labels(self._input.files, self._input.layout.row_format, label)
+        counts = count_labels(
+            self._input.files,
+            self._input.layout.row_format,
+            label,
+            parsing_rules(self._settings),
+            text_format(self._settings),
+        )
         return choose_classes(counts, label, listener.warned)
 
     def begin(self, workdir: WorkDirectory, checkpoint: Checkpoint) -> None:
@@ -138,7 +146,7 @@ class _ReplayJob:
         return self._tasks, self._rows_per_task
 
     def writer(self, workdir: WorkDirectory, bound: BoundModel, scorers: Scorers) -> BatchWriter:
-        parser = RowParser(bound.contract)
+        parser = RowParser(bound.contract, parsing_rules(self._settings))
         return ReplayWriter(workdir, bound.contract, parser, scorers.wanted)
 
     def rows(
@@ -152,6 +160,7 @@ class _ReplayJob:
             rows_per_value=self._rows_per_task,
             tasks=self._tasks,
             columns=RowParser(bound.contract).needed,
+            text=text_format(self._settings),
         )
 
     def _remembered(self, workdir: WorkDirectory) -> RememberedSettings:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,14 +13,13 @@ from app.files.workdir import WorkDirectory
 from app.parsing.packed_rows import PACKED, ROWS_COLUMN, RowSource, unpacked
 from app.parsing.row_parser import RowParser
 from app.registry.version import ModelVersion
-from app.streaming.batch_writer import BatchContext, BatchFiles, ScoredBatch
+from app.streaming.batch_writer import ROW, BatchContext, BatchFiles, ScoredBatch
 from app.streaming.feedback.seen_ids import SeenIds
 from app.streaming.rows.labelled import ORDER, ORDER_COLUMNS, LabelledRows
 from app.streaming.rows.scored import raw_of_packed, scored_rows
 from udfs.model_cache import WorkerModel
 from udfs.score import SERVED, KindOfRows
 
-_ROW = "row"
 _OF_DEAD = ["sequence", "event_id", "reason", "row"]
 
 
@@ -47,8 +46,9 @@ class ReplayWriter:
         self.files = BatchFiles(workdir, contract)
         self._contract = contract
         self._parser = parser
+        self.parsers: Mapping[str, RowParser] = {ROW: parser}
         self._scorer = scorer
-        self._kinds = {_ROW: KindOfRows(RowSource(PACKED, parser), ("sequence",), is_scored=True)}
+        self._kinds = {ROW: KindOfRows(RowSource(PACKED, parser), ("sequence",), is_scored=True)}
         self._seen_path = workdir.seen_ids
         self._seen: SeenIds | None = None
 
@@ -118,7 +118,7 @@ class ReplayWriter:
 
     def _scored(self, df: DataFrame, good: pa.Table, version: ModelVersion) -> pa.Table:
         """Return the good rows with what is predicted for each."""
-        served = scored_rows(raw_of_packed(df, _ROW), self._kinds, self._scorer(version))[_ROW]
+        served = scored_rows(raw_of_packed(df, ROW), self._kinds, self._scorer(version))[ROW]
         served = _chosen(served.sort_by("sequence"), good["sequence"])
         for name in SERVED.names:
             good = good.append_column(name, served[name])

@@ -11,7 +11,7 @@ from typing import Protocol
 from pyspark.sql import DataFrame, SparkSession
 
 from app.config.run import RunSettings
-from app.errors import StoppedEarlyError
+from app.errors import StoppedEarlyError, TooManyDeadLettersError
 from app.files.resuming.checkpoint import Checkpoint, inspect_checkpoint
 from app.files.runs import claimed
 from app.files.workdir import WorkDirectory, open_workdir
@@ -29,6 +29,7 @@ from app.streaming.lineage import Input, Lineage, refuse_other_history
 from app.streaming.loop import MicroBatchLoop
 from app.streaming.model_binding import BoundModel, ModelInput, bind_model
 from app.streaming.query import StopRequest, run_query
+from app.streaming.rows.dead_letters import DeadLetterWatch
 from app.streaming.spark.conf import configured
 from app.streaming.spark.failures import spark_failures
 from app.streaming.spark.runtime import task_slots
@@ -231,6 +232,8 @@ def run(
         def on_batch(record: BatchRecord) -> None:
             tally.add(record)
             listener.committed(record)
+            if not job.ends_by_itself:
+                watch.look(tally.totals())
 
         tasks, rows_per_task = job.scoring_tasks(task_slots(spark))
         n_features = bound.contract.n_features
@@ -247,6 +250,7 @@ def run(
             )
         )
         writer = job.writer(workdir, bound, scorers)
+        watch = DeadLetterWatch(writer, settings.max_dead_letters, listener.warned)
         stack.callback(writer.close)
         in_background(bound.classifier.compile)
         loop = MicroBatchLoop(
@@ -279,17 +283,24 @@ def run(
             explain=job.explain,
         )
         claim.check()
+        watch.look(tally.totals())
         if job.ends_by_itself and not ended:
             last = "the first batch was begun" if loop.batch is None else "all was read"
             raise StoppedEarlyError(
                 f"asked to end before {last}; the same command goes on from there"
             )
         current = registry.current(current)
-    return _summary(tally, log, loop, current, started)
+    problem = watch.problem(tally.totals())
+    return _summary(tally, log, loop, current, started, problem)
 
 
 def _summary(
-    tally: Tally, log: BatchLog, loop: MicroBatchLoop, current: ModelVersion, started: float
+    tally: Tally,
+    log: BatchLog,
+    loop: MicroBatchLoop,
+    current: ModelVersion,
+    started: float,
+    problem: TooManyDeadLettersError | None,
 ) -> RunSummary:
     """Return what a run did that was started at ``started``, by ``time.perf_counter``."""
     totals = log.totals()
@@ -303,4 +314,5 @@ def _summary(
         state_sha256=current.state_sha256,
         seconds=ended - started,
         first_prediction_seconds=None if first is None else round(first - started, 3),
+        problem=problem,
     )

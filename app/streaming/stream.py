@@ -17,24 +17,25 @@ from app.files.documents import read_json
 from app.files.manifest import listed_files
 from app.files.resuming.checkpoint import Checkpoint
 from app.files.resuming.remembered import RememberedSettings
-from app.files.sequence import START, check_position
+from app.files.sequence import START, belongs_to, check_position, check_read_file
 from app.files.workdir import WorkDirectory
 from app.model.state import config_from_metadata
 from app.monitor.batch_log import BatchLog
 from app.monitor.listener import Listener
 from app.monitor.metrics import RunSummary
 from app.parsing.packed_rows import RowSource
-from app.parsing.row_parser import ParsingRules, RowParser
+from app.parsing.row_parser import RowParser
 from app.registry.open import OpenModel
 from app.streaming.batch_writer import BatchWriter
 from app.streaming.feedback.join_window import JoinWindow, micros
 from app.streaming.feedback.proof import check_ledger
 from app.streaming.feedback.rows import EVENT, LABEL, JoinState, RawRows, live_rows
 from app.streaming.lineage import FeedbackInput, Input
-from app.streaming.live_writer import LiveWriter
+from app.streaming.live_writer import LiveWriter, scoring_tasks
 from app.streaming.model_binding import BoundModel, ModelInput, Roles
 from app.streaming.query import StopRequest
 from app.streaming.rows.layout import FeatureColumns
+from app.streaming.rows.rules import parsing_rules, text_format
 from app.streaming.run import run
 from app.streaming.sinks.base import sink_of
 from app.streaming.sources.kafka import explain_failure
@@ -116,7 +117,9 @@ class _StreamJob:
             known = None
             if checkpoint.query is not None:
                 known = remembered_source(_sources_file(workdir), name, spec, columns)
-            self._sources[name] = known or describe_source(spec, name, ddl, columns)
+            self._sources[name] = known or describe_source(
+                spec, name, ddl, columns, text_format(settings)
+            )
         roles = Roles(id=settings.id, time=settings.time)
         events = self._sources["events"].layout
         return ModelInput(events, features, roles), FeedbackInput(str(settings.feedback))
@@ -142,7 +145,8 @@ class _StreamJob:
         return None
 
     def scoring_tasks(self, slots: int) -> tuple[int, int]:
-        return 1, self._settings.max_rows_per_batch
+        # Each source is read by a task, but for Kafka, by one for each partition.
+        return min(scoring_tasks(slots), len(_KINDS)), self._settings.max_rows_per_batch
 
     def writer(self, workdir: WorkDirectory, bound: BoundModel, scorers: Scorers) -> BatchWriter:
         sinks = [sink_of(spec) for spec in self._settings.sinks]
@@ -170,6 +174,7 @@ class _StreamJob:
                 fail_on_data_loss=settings.fail_on_data_loss,
                 columns=parsed[kind].parser.needed,
                 pace=self._pace(workdir, name),
+                text=text_format(settings),
             )
             raw[kind] = RawRows(rows, parsed[kind])
         join = self._window if settings.state_store == ROCKSDB else None
@@ -185,7 +190,7 @@ class _StreamJob:
             time=settings.feedback_time,
             label=settings.label,
         )
-        rules = ParsingRules(rejects_future=True)
+        rules = parsing_rules(settings, rejects_future=True)
         contracts = {EVENT: bound.contract, LABEL: feedback}
         specs = {EVENT: settings.events, LABEL: settings.feedback}
         return {
@@ -204,6 +209,8 @@ class _StreamJob:
             lateness=micros(settings.lateness),
             ahead=micros(settings.lag) if settings.state_store == ROCKSDB else None,
             is_new=self._is_new,
+            unit=settings.time_unit,
+            zone=settings.time_zone,
         )
 
     def explain(self, error: Exception) -> str | None:
@@ -259,6 +266,9 @@ class _StreamJob:
             # Those of other systems count no files.
             if isinstance(position, dict) and position.keys() >= START.keys():
                 check_position(position, *lists, named=f"{workdir.live}/*.files")
+                for files in lists:
+                    if belongs_to(position, files):
+                        check_read_file(position, files, self._settings.encoding)
 
 
 def _list_of(workdir: WorkDirectory, name: str) -> Path:

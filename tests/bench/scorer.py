@@ -1,7 +1,7 @@
 """What scoring a batch costs beside its forward pass: ``python -m tests.bench.scorer``.
 
-A Python worker's way from Arrow to Arrow is taken with the real UDF, a real redis-server and
-Spark's own conversions, by turns with the compiled forward pass on rows that are ready for it,
+A Python worker's way from packed rows to packed rows is taken with the real UDF and a real
+redis-server, by turns with the compiled forward pass on rows that are ready for it,
 on one core. Told are medians; each ratio is the median of its rounds.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import os
 import random
 import tempfile
@@ -20,19 +19,22 @@ from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql.pandas.serializers import ArrowStreamPandasUDFSerializer
 
+from app.contract import Contract
+from app.files.sequence import numbered
 from app.model import HBPClassifier
 from app.model.backend import tf, use_one_thread
 from app.model.scorer import PADDED_ROWS
 from app.model.state import config_to_metadata
+from app.parsing.packed_rows import PACKED, RowSource, packed
+from app.parsing.row_parser import RowParser
 from app.registry.version import ModelVersion
 from app.scoring.live_model import InitialModel, LiveModel, ModelSource
 from tests.bench.figures import tell
 from tests.redis_server import RedisServer
 from tests.unit.places import Place
 from udfs.model_cache import WorkerModel, live_model
-from udfs.score import SCORE_TYPE, score_udf
+from udfs.score import KindOfRows, RowScorer, score
 
 N_FEATURES, N_CLASSES = 28, 2
 BATCH_SIZES = (4096, 10_000)
@@ -74,32 +76,24 @@ class Worker:
     """What a Python worker of Spark does with one batch, its pipe to the JVM left out."""
 
     def __init__(self, wanted: WorkerModel) -> None:
-        self.function = score_udf(wanted).func
-        self._serializer = ArrowStreamPandasUDFSerializer(
-            timezone="UTC",
-            safecheck=False,
-            assign_cols_by_name=True,
-            df_for_struct=True,
-            arrow_cast=True,
-        )
+        names = tuple(f"x{j}" for j in range(N_FEATURES))
+        parser = RowParser(Contract(names, names, N_FEATURES, ("0", "1")))
+        kind = KindOfRows(RowSource(PACKED, parser), ("sequence", "event_id"), is_scored=True)
+        self._function = RowScorer({"event": kind}, wanted)
 
-    def run(self, stream: bytes) -> bytes:
-        """Score an Arrow IPC stream of features into one of structs."""
-        batches = self._serializer.load_stream(io.BytesIO(stream))
-        scored = self.function(columns[0] for columns in batches)
-        out = io.BytesIO()
-        self._serializer.dump_stream(((frame, SCORE_TYPE) for frame in scored), out)
-        return out.getvalue()
+    def run(self, batch: pa.RecordBatch) -> None:
+        """Parse and score packed rows into packed ones."""
+        for _ in self._function(iter([batch])):
+            pass
 
 
-def arrow_stream(X: np.ndarray) -> bytes:
-    """Return rows as the JVM sends them: a stream of one batch with an array column."""
-    offsets = pa.array(np.arange(len(X) + 1, dtype=np.int32) * X.shape[1])
-    batch = pa.record_batch([pa.ListArray.from_arrays(offsets, pa.array(X.ravel()))], ["_0"])
-    out = io.BytesIO()
-    with pa.ipc.new_stream(out, batch.schema) as writer:
-        writer.write_batch(batch)
-    return out.getvalue()
+def packed_rows(X: np.ndarray) -> pa.RecordBatch:
+    """Return rows as the JVM sends them."""
+    columns = {f"x{j}": X[:, j] for j in range(X.shape[1])}
+    rows = numbered(pa.record_batch(columns).replace_schema_metadata({"format": "parquet"}), 0)
+    return pa.record_batch(
+        {"kind": ["event"], "sequence": pa.array([None], pa.int64()), "rows": [packed(rows)]}
+    )
 
 
 def forward_of(live: LiveModel, X: np.ndarray) -> Callable[[], object]:
@@ -129,14 +123,14 @@ def by_turns(calls: list[Callable[[], object]], rounds: int) -> np.ndarray:
 
 def compare(published: Published, n: int, rounds: int) -> None:
     """Print one line of the table."""
-    X = np.random.default_rng(0).normal(size=(n, N_FEATURES)).astype(np.float32)
-    worker, stream = Worker(published.wanted), arrow_stream(X)
-    (series,) = (columns[0] for columns in worker._serializer.load_stream(io.BytesIO(stream)))
+    X = np.random.default_rng(0).normal(size=(n, N_FEATURES))
+    worker, batch = Worker(published.wanted), packed_rows(X)
+    features = pa.FixedSizeListArray.from_arrays(pa.array(X.ravel()), N_FEATURES)
     times = by_turns(
         [
             forward_of(published.live, X),
-            lambda: list(worker.function(iter([series]))),
-            lambda: worker.run(stream),
+            lambda: score(published.live, published.source, features),
+            lambda: worker.run(batch),
             lambda: published.live.refresh(published.source),
         ],
         rounds,
@@ -166,10 +160,10 @@ def compare(published: Published, n: int, rounds: int) -> None:
 def traces(published: Published) -> int:
     """Score batches of many sizes and return how often the forward pass was traced."""
     worker = Worker(published.wanted)
-    X = np.zeros((_LARGEST, N_FEATURES), np.float32)
+    X = np.zeros((_LARGEST, N_FEATURES))
     some = random.Random(0).sample(range(301, _LARGEST), 20)
     for n in (*range(1, 301), *some, _LARGEST):
-        worker.run(arrow_stream(X[:n]))
+        worker.run(packed_rows(X[:n]))
     return published.live._scorer.trace_count
 
 

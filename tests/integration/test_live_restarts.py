@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from app.streaming import stream as stream_module
-from app.streaming.feedback.rows import live_rows
+from app.streaming.feedback.rows import JoinState, live_rows
 from tests.integration.live_streams import STARTED, live_run, outcome, write_json
 from tests.integration.streams import FEATURES
 
@@ -68,7 +68,7 @@ def test_a_checkpoint_of_an_older_release_goes_on(rows, tmp_path, monkeypatch):
     options = RULES | {"state_store": "rocksdb"}
 
     def unshifted(*args, **_):
-        return live_rows(*args, from_year_1=False)
+        return live_rows(*args[:-1], JoinState(from_year_1=False, in_float64=False))
 
     rows.event("early", -5)
     rows.label("early", -4)

@@ -121,14 +121,14 @@ class BatchEntry:
                 continue
             known.add(event.id)
             late = self._late(event.time)
-            entered.append((*event[:3], _LATE_BY.index(late)))
+            entered.append((*event[:3], _LATE_BY.index(late), event.served))
             if event.features is not None and late is None:
                 kept.append((event.id, event.sequence, event.time, event.features))
             label = labels.get(event.id)
             if label is not None:
                 self._settle(label, event, late, event.features is not None)
                 settled.append((event.id,))
-        self._db.executemany("INSERT INTO events VALUES (?, ?, ?, ?, NULL)", entered)
+        self._db.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", entered)
         # What an older event of the same number has left here is learned or of no use.
         self._db.executemany("INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?, NULL)", kept)
         self._db.executemany("UPDATE labels SET row = NULL WHERE id = ?", settled)

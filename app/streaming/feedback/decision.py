@@ -13,12 +13,14 @@ class Event(NamedTuple):
     """A good event: ``time`` in microseconds since 1970, ``sequence`` unique in its source.
 
     ``features`` are float64 in the machine's order of bytes, None when Spark keeps them.
+    ``served`` is the class index that was predicted, None where that is not known yet.
     """
 
     id: str
     time: int
     sequence: int
     features: bytes | None = None
+    served: int | None = None
 
     @property
     def key(self) -> tuple[str, int]:
@@ -79,6 +81,8 @@ class Decision:
         That held for this batch, in microseconds since 1970.
     received
         Good labels of this batch, None where an older release did not count them.
+    is_new
+        Whether it was made just now, and not by an earlier try of the batch.
     """
 
     duplicates: list[int] = field(default_factory=list)
@@ -87,6 +91,7 @@ class Decision:
     pending: int = 0
     watermark: int | None = None
     received: int | None = None
+    is_new: bool = field(default=True, compare=False)
 
     @property
     def dropped_by(self) -> dict[str, int]:
@@ -103,11 +108,11 @@ class Decision:
         )
 
     def to_json(self) -> str:
-        return json.dumps(vars(self))
+        return json.dumps({name: value for name, value in vars(self).items() if name != "is_new"})
 
     @classmethod
     def from_json(cls, text: str) -> Decision:
         content = json.loads(text)
         content["matches"] = [Match(*match) for match in content["matches"]]
         content["dead"] = [DeadLabel(*dead) for dead in content["dead"]]
-        return cls(**content)
+        return cls(**content, is_new=False)

@@ -6,19 +6,24 @@ from collections import Counter
 from collections.abc import Sequence
 
 from app.files.sequence import START, FileSequence
+from app.files.text_stream import AS_USUAL, TextFormat
 from app.parsing.row_parser import DEFAULT_RULES, ParsingRules, labels_of
 
 _ROWS_PER_READ = 50_000
 
 
 def count_labels(
-    files: Sequence[str], row_format: str, column: str, rules: ParsingRules = DEFAULT_RULES
+    files: Sequence[str],
+    row_format: str,
+    column: str,
+    rules: ParsingRules = DEFAULT_RULES,
+    text: TextFormat = AS_USUAL,
 ) -> dict[str, int]:
     """Return how many rows of files have each label, in canonical form.
 
     Lines that are no row, and rows without a label, are passed over.
     """
-    sequence = FileSequence(files, row_format, (column,))
+    sequence = FileSequence(files, row_format, (column,), text=text)
     counts: Counter[str] = Counter()
     position = dict(START)
     while True:

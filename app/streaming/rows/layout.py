@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -88,6 +89,11 @@ def _is_list(kind: pa.DataType) -> bool:
     return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
 
 
+def _decimal_hint(value: object) -> str:
+    is_comma = isinstance(value, str) and re.fullmatch(r"-?[0-9]+,[0-9]+", value.strip())
+    return ", or give --decimal ," if is_comma else ""
+
+
 def _check_numeric(name: str, values: pa.Array) -> None:
     """Refuse a column of which no value is a number: bad rows exist, but not only bad ones."""
     known = values.drop_null()
@@ -96,5 +102,5 @@ def _check_numeric(name: str, values: pa.Array) -> None:
         example = known[int((faults == UNPARSABLE).argmax())].as_py()
         raise UserError(
             f"--features: column '{name}' holds {example!r}, which is not a number; "
-            "name the numeric columns"
+            f"name the numeric columns{_decimal_hint(example)}"
         )

@@ -28,6 +28,7 @@ from app.files.finders import DeltaFinder, DirectoryFinder
 from app.files.manifest import FileManifest, Finder
 from app.files.readers import open_arrived
 from app.files.sequence import START, FileSequence, Position, check_position
+from app.files.text_stream import AS_USUAL, TextFormat
 from app.parsing.packed_rows import packed_batches
 from app.streaming.rows.layout import PACKED_ROWS, TYPED, RowLayout
 from app.streaming.sources.file_columns import csv_header, json_columns, parquet_schema
@@ -49,6 +50,7 @@ def read_directory(
     manifest: Path,
     max_rows_per_batch: int,
     pace: Pace | None = None,
+    text: TextFormat = AS_USUAL,
 ) -> DataFrame:
     """Return the stream of a directory's or a Delta table's rows.
 
@@ -65,6 +67,8 @@ def read_directory(
     max_rows_per_batch
     pace
         How it keeps step with another source.
+    text
+        How text is written.
 
     Returns
     -------
@@ -85,6 +89,7 @@ def read_directory(
         .option("place", str(Path(spec.place).resolve()))
         .option("manifest", str(manifest.resolve()))
         .option("columns", json.dumps(columns))
+        .option("text", text.to_option())
         .option("rows_per_batch", max_rows_per_batch)
     )
     if pace is not None:
@@ -111,7 +116,7 @@ def check_place(spec: SourceSpec) -> None:
         raise UserError(f"{spec}: {place} holds files and is not a Delta table")
 
 
-def layout_of(spec: SourceSpec) -> RowLayout | None:
+def layout_of(spec: SourceSpec, text: TextFormat = AS_USUAL) -> RowLayout | None:
     """Return the columns of the rows that are there by now, None when there are none yet.
 
     Raises
@@ -132,7 +137,7 @@ def layout_of(spec: SourceSpec) -> RowLayout | None:
         try:
             if spec.format == "parquet":
                 return RowLayout(TYPED, tuple(parquet_schema(path).names))
-            columns = csv_header(path) if spec.format == "csv" else json_columns([path])
+            columns = csv_header(path, text) if spec.format == "csv" else json_columns([path], text)
             return RowLayout(spec.format, columns)
         except UserError as error:
             failure = failure or error
@@ -162,6 +167,7 @@ class DirectorySource(DataSource):
             json.loads(self.options["columns"]),
             int(self.options["rows_per_batch"]),
             Pacer.of(self.options),
+            TextFormat.from_option(self.options["text"]),
         )
 
 
@@ -179,9 +185,10 @@ class DirectoryStreamReader(SimpleDataSourceStreamReader, SupportsTriggerAvailab
         columns: list[str],
         rows_per_batch: int,
         pacer: Pacer | None = None,
+        text: TextFormat = AS_USUAL,
     ) -> None:
         self._files = files
-        self._rows = FileSequence(files.files, file_format, columns, open_arrived)
+        self._rows = FileSequence(files.files, file_format, columns, open_arrived, text)
         self._rows_per_batch = rows_per_batch
         self._pacer = pacer or Pacer()
         self._is_fixed = False

@@ -15,6 +15,7 @@ from app.config.connectors import SourceSpec
 from app.errors import DamagedFileError, UserError
 from app.files.atomic import write_durably
 from app.files.documents import read_json
+from app.files.text_stream import AS_USUAL, TextFormat
 from app.parsing.packed_rows import ARROW, JSON, PACKED
 from app.streaming.rows.layout import RowLayout
 from app.streaming.sources.directory import layout_of, read_directory
@@ -32,7 +33,11 @@ class LiveSource:
 
 
 def describe_source(
-    spec: SourceSpec, option: str, ddl: str | None, needed: tuple[str, ...]
+    spec: SourceSpec,
+    option: str,
+    ddl: str | None,
+    needed: tuple[str, ...],
+    text: TextFormat = AS_USUAL,
 ) -> LiveSource:
     """Return a source with the columns of its rows, which must have the ones needed.
 
@@ -44,13 +49,15 @@ def describe_source(
     ddl
         Typed columns as SQL DDL.
     needed
+    text
+        How text files are written.
 
     Raises
     ------
     UserError
         When the columns are not known, or one is missing.
     """
-    layout = _declared(spec, _schema(option, ddl)) if ddl else _found(spec, needed)
+    layout = _declared(spec, _schema(option, ddl)) if ddl else _found(spec, needed, text)
     if layout is None:
         raise UserError(
             f"--{option}: {spec} does not say the columns of its rows; name them and their types "
@@ -114,6 +121,7 @@ def open_source(
     fail_on_data_loss: bool,
     columns: Sequence[str],
     pace: Pace | None = None,
+    text: TextFormat = AS_USUAL,
 ) -> DataFrame:
     """Return a streaming DataFrame of the source's raw rows.
 
@@ -134,6 +142,8 @@ def open_source(
         Those that are needed.
     pace
         How it keeps step with the other source. The reader of Kafka is Spark's own, and does not.
+    text
+        How text files are written.
 
     Raises
     ------
@@ -165,6 +175,7 @@ def open_source(
         manifest=manifest,
         max_rows_per_batch=max_rows_per_batch,
         pace=pace,
+        text=text,
     )
 
 
@@ -201,9 +212,9 @@ def _declared(spec: SourceSpec, schema: T.StructType) -> RowLayout:
     return RowLayout(spec.format, tuple(schema.names))
 
 
-def _found(spec: SourceSpec, needed: tuple[str, ...]) -> RowLayout | None:
+def _found(spec: SourceSpec, needed: tuple[str, ...], text: TextFormat) -> RowLayout | None:
     """Return what the source itself says of its rows."""
     if spec.format == "json":
         # An object has its own names; those that are not needed are of no interest.
         return RowLayout("json", needed)
-    return layout_of(spec) if spec.kind in ("directory", "delta") else None
+    return layout_of(spec, text) if spec.kind in ("directory", "delta") else None

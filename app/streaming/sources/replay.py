@@ -22,6 +22,7 @@ from pyspark.sql.streaming.datasource import SupportsTriggerAvailableNow
 from pyspark.sql.types import StructType
 
 from app.files.sequence import START, FileSequence, Position
+from app.files.text_stream import AS_USUAL, TextFormat
 from app.parsing.packed_rows import packed_batches
 from app.streaming.rows.layout import PACKED_ROWS, RowLayout
 
@@ -37,6 +38,7 @@ def read_replay(
     rows_per_value: int,
     tasks: int,
     columns: Sequence[str],
+    text: TextFormat = AS_USUAL,
 ) -> DataFrame:
     """Return the rows of files as a stream that ends.
 
@@ -55,6 +57,8 @@ def read_replay(
         How many tasks share a batch.
     columns
         Those that are needed.
+    text
+        How text is written.
 
     Returns
     -------
@@ -67,6 +71,7 @@ def read_replay(
         .option("files", json.dumps(files))
         .option("format", layout.row_format)
         .option("columns", json.dumps(columns))
+        .option("text", text.to_option())
         .option("rows_per_batch", rows_per_batch)
         .option("rows_per_value", min(rows_per_value, MOST_ROWS_AT_ONCE))
         .load()
@@ -84,6 +89,8 @@ class ReplaySource(DataSource):
     format : {"csv", "json", "parquet"}
     columns
         JSON list of the columns that are needed.
+    text
+        See :class:`app.files.text_stream.TextFormat`.
     rows_per_batch
     rows_per_value
         How many rows are packed into one value, at most.
@@ -101,7 +108,8 @@ class ReplaySource(DataSource):
             int(self.options[name]) for name in ("rows_per_batch", "rows_per_value")
         )
         files, columns = (json.loads(self.options[name]) for name in ("files", "columns"))
-        sequence = FileSequence(files, self.options["format"], columns)
+        text = TextFormat.from_option(self.options["text"])
+        sequence = FileSequence(files, self.options["format"], columns, text=text)
         return ReplayStreamReader(sequence, rows_per_batch, rows_per_value)
 
 

@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from app.config.run import ReplaySettings
 from app.errors import UserError
 from app.files.delta_log import open_table, snapshot_files
+from app.files.text_stream import TextFormat
+from app.parsing.cells import SOUND, numbers
 from app.streaming.rows.layout import TYPED, FeatureColumns, RowLayout
+from app.streaming.rows.rules import text_format
 from app.streaming.sources.file_columns import (
     csv_header,
     json_columns,
@@ -50,7 +54,8 @@ def read_input(settings: ReplaySettings) -> ReplayInput:
     is_delta = settings.format == "delta"
     files = _delta_files(settings.input) if is_delta else _files(settings.input)
     row_format = TYPED if is_delta else settings.format
-    found = _columns(files, row_format)
+    text = text_format(settings)
+    found = _columns(files, row_format, text)
     columns = found[files[0]]
     layout = RowLayout(row_format, columns)
     _check_named_columns(settings, columns)
@@ -65,10 +70,13 @@ def read_input(settings: ReplaySettings) -> ReplayInput:
                 f"--input: {path} has columns {', '.join(others)}, but {files[0]} has "
                 f"{', '.join(columns)}: {missing[0]} is not in both"
             )
-    names = settings.features or tuple(name for name in columns if name not in rest)
+    # A table's own numbering, written without a name.
+    names = settings.features or tuple(name for name in columns if name and name not in rest)
     if not names:
         raise UserError(f"--features: {settings.input} has no column left for the features")
-    features = FeatureColumns.of_sample(names, sample_columns(files, layout.row_format, names))
+    features = FeatureColumns.of_sample(
+        names, sample_columns(files, layout.row_format, names, text)
+    )
     return ReplayInput(tuple(files), layout, features)
 
 
@@ -87,13 +95,13 @@ def count_rows(files: Sequence[str], layout: RowLayout) -> int:
     return rows
 
 
-def _columns(files: list[str], row_format: str) -> dict[str, tuple[str, ...]]:
+def _columns(files: list[str], row_format: str, text: TextFormat) -> dict[str, tuple[str, ...]]:
     """Return the columns of each file; of JSON, of the first, since an object names its own."""
     if row_format == "csv":
-        return {path: csv_header(path) for path in files}
+        return {path: csv_header(path, text) for path in files}
     if row_format == TYPED:
         return {path: tuple(parquet_schema(path).names) for path in files}
-    return {files[0]: json_columns(files)}
+    return {files[0]: json_columns(files, text)}
 
 
 def _files(path: Path) -> list[str]:
@@ -128,8 +136,16 @@ def _check_named_columns(settings: ReplaySettings, columns: tuple[str, ...]) -> 
         if name not in columns:
             raise UserError(
                 f"--{option}: no column '{name}' in {settings.input}; "
-                f"there are: {', '.join(columns)}"
+                f"there are: {', '.join(columns)}{_without_header(settings, columns)}"
             )
         if option == "features" and role_of.get(name) == "label":
             raise UserError(f"--features: column '{name}' is the label")
         role_of[name] = option
+
+
+def _without_header(settings: ReplaySettings, columns: tuple[str, ...]) -> str:
+    """Return a hint for a file whose first line is a row."""
+    _, faults = numbers(pa.array(columns, pa.string()))
+    if settings.format == "csv" and (faults == SOUND).any():
+        return ". That looks like a row: put a header line of column names in front"
+    return ""

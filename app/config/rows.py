@@ -1,0 +1,91 @@
+"""How rows are written, as far as they do not say it themselves, and how many may be of no use."""
+
+from __future__ import annotations
+
+import codecs
+from dataclasses import dataclass
+from typing import Annotated
+from zoneinfo import ZoneInfo
+
+from app.config.options import ROWS, TEXT, Option, parse_names
+from app.config.validation import require, require_choice
+
+DECIMALS = (".", ",")
+TIME_UNITS = ("s", "ms", "us")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowSettings:
+    """What rows mean.
+
+    Parameters
+    ----------
+    encoding
+        Of text files, one of Python's. Compressed ones and UTF-16 are known by their first bytes.
+    delimiter
+        One character between the fields of CSV. If not given, what a header has of comma,
+        semicolon, tab and bar.
+    escapes
+        Whether a backslash within quotes takes what is special from the next character of CSV.
+    decimal
+        What stands before the fraction of a number in CSV, a point or a comma.
+    thousands
+        What stands between its thousands. If not given, nothing.
+    missing_values
+        Texts that stand for a missing value, whatever the case; an empty one always does. If not
+        given: NA, N/A, NaN, null, None and ?.
+    time_unit : {"s", "ms", "us"}
+        What numbers that are times count since 1970. If not given, seconds, and none before 1973:
+        20240102 and 2024 are dates that are no numbers of seconds.
+    time_zone
+        Where times without a zone are local, a name of the tz database.
+    max_dead_letters
+        Share of a run's rows, or of its labels, above which the run ends with exit code 5.
+
+    Raises
+    ------
+    InvalidParameterError
+        When a value is outside its range.
+    """
+
+    encoding: Annotated[str, Option(TEXT)] = "utf-8"
+    delimiter: Annotated[str | None, Option(TEXT, metavar="CHARACTER")] = None
+    escapes: Annotated[bool, Option(TEXT)] = False
+    decimal: Annotated[str, Option(TEXT, choices=DECIMALS)] = "."
+    thousands: Annotated[str | None, Option(TEXT, metavar="CHARACTER")] = None
+    missing_values: Annotated[
+        tuple[str, ...] | None, Option(TEXT, metavar="A,B,C", parse=parse_names)
+    ] = None
+    time_unit: Annotated[str | None, Option(TEXT, choices=TIME_UNITS)] = None
+    time_zone: Annotated[str, Option(TEXT)] = "UTC"
+    max_dead_letters: Annotated[float, Option(ROWS, metavar="FRACTION")] = 1.0
+
+    def __post_init__(self) -> None:
+        require(_is_encoding(self.encoding), "encoding", "one of Python's encodings", self.encoding)
+        for name in ("delimiter", "thousands"):
+            value = getattr(self, name)
+            is_one = value is None or (len(value) == 1 and value not in '"\r\n')
+            require(is_one, name, "one character, and no quote or line break", value)
+        require_choice(self, "decimal", DECIMALS)
+        require(self.thousands != self.decimal, "thousands", "another than decimal", self.thousands)
+        if self.time_unit is not None:
+            require_choice(self, "time_unit", TIME_UNITS)
+        require(_is_zone(self.time_zone), "time_zone", "a name of the tz database", self.time_zone)
+        share = self.max_dead_letters
+        require(0 <= share <= 1, "max_dead_letters", "a share from 0 to 1", share)
+
+
+def _is_encoding(name: str) -> bool:
+    try:
+        codecs.lookup(name)
+    except (LookupError, ValueError):
+        return False
+    return True
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (OSError, ValueError):
+        return False
+    return True

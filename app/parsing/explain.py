@@ -1,0 +1,139 @@
+"""What is wrong with a dead letter, in words, and what to do about it."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pyarrow as pa
+
+from app.contract import (
+    FUTURE_TIME,
+    INFINITE_FEATURE,
+    NAN_FEATURE,
+    NULL_FEATURE,
+    NULL_ID,
+    NULL_LABEL,
+    NULL_TIME,
+    UNKNOWN_LABEL,
+    UNPARSABLE,
+    WRONG_LENGTH,
+    Contract,
+)
+from app.parsing.cells import SOUND, numbers, of_objects
+from app.parsing.raw_batch import CORRUPT_COLUMN
+from app.parsing.row_parser import ParsingRules
+from app.parsing.times import TimeRules, times
+
+_SHOWN = 80
+_DECIMAL_COMMA = re.compile(r"-?[0-9]+,[0-9]+")
+_OF_FEATURES = {
+    NULL_FEATURE: "holds no value",
+    NAN_FEATURE: "is NaN",
+    INFINITE_FEATURE: "is infinite, or beyond the largest float32",
+    UNPARSABLE: "is not a number",
+}
+
+
+def explain(reason: str, row: str, contract: Contract, rules: ParsingRules) -> str:
+    """Return what is wrong with a row.
+
+    Parameters
+    ----------
+    reason
+    row
+        The dead letter's row, as JSON.
+    contract, rules
+        What the row was parsed by.
+
+    Examples
+    --------
+    >>> contract = Contract(("x", "flag"), ("x", "flag"), 2, ("0", "1"))
+    >>> explain("unparsable", '{"x": "1", "flag": "abc"}', contract, ParsingRules())
+    "column flag = 'abc' is not a number"
+    """
+    try:
+        cells = json.loads(row)
+    except (ValueError, RecursionError):
+        cells = None
+    if not isinstance(cells, dict):
+        return _as_it_is(reason, row)
+    if CORRUPT_COLUMN in cells:
+        return _corrupt(reason, str(cells[CORRUPT_COLUMN]), contract)
+    if reason in (*_OF_FEATURES, WRONG_LENGTH) and (said := _of_features(cells, contract, rules)):
+        return said
+    if reason in (UNPARSABLE, FUTURE_TIME, NULL_TIME) and contract.time is not None:
+        return f"column {_cell(cells, contract.time)} {_of_time(cells, contract, rules, reason)}"
+    if reason == NULL_ID and contract.id is not None:
+        return f"column {_cell(cells, contract.id)} is no id"
+    if reason in (NULL_LABEL, UNKNOWN_LABEL) and contract.label is not None:
+        return (
+            f"column {_cell(cells, contract.label)} is none of the classes "
+            f"{_short(', '.join(contract.classes))}"
+        )
+    return _as_it_is(reason, row)
+
+
+def _of_features(cells: dict[str, Any], contract: Contract, rules: ParsingRules) -> str | None:
+    if contract.is_array:
+        value = cells.get(contract.features[0])
+        length = len(value) if isinstance(value, list) else 0
+        if length != contract.n_features:
+            return (
+                f"column {contract.features[0]} holds {length} numbers, not {contract.n_features}"
+            )
+        return None
+    for name in contract.features:
+        _, (fault,) = numbers(_one(cells.get(name)), rules.missing)
+        if fault != SOUND:
+            said = (NULL_FEATURE, NAN_FEATURE, INFINITE_FEATURE, UNPARSABLE)[int(fault) - 1]
+            comma = isinstance(cells.get(name), str) and _DECIMAL_COMMA.fullmatch(
+                cells[name].strip()
+            )
+            hint = "; --decimal , reads it as one" if comma else ""
+            return f"column {_cell(cells, name)} {_OF_FEATURES[said]}{hint}"
+    return None
+
+
+def _of_time(cells: dict[str, Any], contract: Contract, rules: ParsingRules, reason: str) -> str:
+    assert contract.time is not None
+    value = cells.get(contract.time)
+    if reason == FUTURE_TIME:
+        return "is more than a day ahead of the clock"
+    if reason == NULL_TIME or value is None:
+        return "holds no time"
+    number, (fault,) = numbers(_one(value))
+    if fault == SOUND:
+        if rules.times.unit is None and abs(number[0]) < 1e8:
+            return "is no time: a number before 1973; if it counts from 1970, give --time-unit"
+        for unit in ("ms", "us"):
+            found = times(_one(value), TimeRules(unit)).to_pylist()[0]
+            if found is not None and 1973 <= found.year < 2200:
+                return f"is no time in seconds; --time-unit {unit} makes it {found:%Y-%m-%d %H:%M}"
+    return "is no time: ISO 8601 with a date, or a number"
+
+
+def _corrupt(reason: str, text: str, contract: Contract) -> str:
+    if "\\x" in text and reason == WRONG_LENGTH:
+        return f"{_short(text)} is not UTF-8; give its --encoding"
+    if reason == WRONG_LENGTH:
+        return f"{_short(text)} has not as many fields as the header, or not its columns"
+    return f"{_short(text)} cannot be read as a row"
+
+
+def _as_it_is(reason: str, row: str) -> str:
+    return f"{reason}: {_short(row)}"
+
+
+def _one(value: Any) -> pa.Array:
+    column = of_objects([value])
+    return pa.array([str(value)]) if pa.types.is_nested(column.type) else column
+
+
+def _cell(cells: dict[str, Any], name: str) -> str:
+    return f"{name} = {_short(repr(cells.get(name)))}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 2] + " …"
