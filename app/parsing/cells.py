@@ -102,7 +102,7 @@ def texts(values: pa.Array, missing: Sequence[str] = MISSING_IDS) -> pa.Array:
         text = pc.utf8_trim_whitespace(as_strings(values))
         if pc.any(pc.match_substring_regex(text, _MAYBE_CHANGED)).as_py():
             text = _mapped(canonical_text, text)
-    return pc.if_else(_is_one_of(text, missing), pa.scalar(None, _STRING), text)
+    return pc.if_else(is_one_of(text, missing), pa.scalar(None, _STRING), text)
 
 
 def numbers(values: pa.Array, missing: Sequence[str] = MISSING_TOKENS) -> tuple[Any, Any]:
@@ -247,6 +247,11 @@ def is_text(kind: pa.DataType) -> bool:
     )
 
 
+def is_one_of(text: pa.Array, tokens: Sequence[str]) -> pa.Array:
+    """Return where text is one of some lower-case tokens, whatever its case."""
+    return pc.is_in(pc.utf8_lower(text), pa.array(tokens, _STRING))
+
+
 _STRING = pa.string()
 _ARROW_TYPES: dict[type, pa.DataType] = {
     str: _STRING,
@@ -264,7 +269,7 @@ def _of_text(text: pa.Array, missing: Sequence[str]) -> tuple[pa.Array, np.ndarr
         if not pc.any(pc.is_nan(plainly)).as_py():
             return plainly, faults
     text = pc.utf8_trim_whitespace(text)
-    is_missing = _is_one_of(text, missing)
+    is_missing = is_one_of(text, missing)
     is_truth = pc.fill_null(pc.match_substring_regex(text, r"(?i)^(?:true|false)$"), False)
     text = pc.if_else(is_truth, _truth_digits(text), text)
     is_number = pc.fill_null(pc.match_substring_regex(text, _NUMBER), False)
@@ -282,10 +287,6 @@ def _of_text(text: pa.Array, missing: Sequence[str]) -> tuple[pa.Array, np.ndarr
 def _truth_digits(text: pa.Array) -> pa.Array:
     is_true = pc.equal(pc.utf8_lower(text), "true")
     return pc.if_else(is_true, pa.scalar("1"), pa.scalar("0"))
-
-
-def _is_one_of(text: pa.Array, tokens: Sequence[str]) -> pa.Array:
-    return pc.is_in(pc.utf8_lower(text), pa.array(tokens, _STRING))
 
 
 def _mapped(text_of: Callable[[Any], str | None], values: pa.Array) -> pa.Array:

@@ -14,7 +14,7 @@ import pyarrow.csv
 from app.contract import WRONG_LENGTH
 from app.files.lines import COMMAS, CsvDialect, csv_cells, is_open_record
 from app.files.readers import TEXT_COLUMN
-from app.parsing.cells import MISSING_TOKENS
+from app.parsing.cells import MISSING_TOKENS, is_one_of
 from app.parsing.raw_batch import corrupt_json, float_matrix, to_json
 
 _QUOTE = b'"'
@@ -68,7 +68,7 @@ class CsvBatch:
             table = self._line_by_line(needed)
         self._columns = {name: table.column(name).combine_chunks() for name in needed}
         for name in numeric:
-            self._columns[name] = _with_points(self._columns[name], dialect)
+            self._columns[name] = _with_points(self._columns[name], missing, dialect)
 
     def column(self, name: str) -> pa.Array | None:
         return self._columns.get(name)
@@ -172,17 +172,18 @@ class CsvBatch:
         )
 
 
-def _with_points(numbers: pa.Array, dialect: CsvDialect) -> pa.Array:
+def _with_points(written: pa.Array, missing: Sequence[str], dialect: CsvDialect) -> pa.Array:
     """Return the text of numbers as it is written with a decimal point and nothing else."""
-    if not pa.types.is_string(numbers.type):
-        return numbers
+    if not pa.types.is_string(written.type) or (dialect.decimal, dialect.thousands) == (".", ""):
+        return written
+    numbers = written
     if dialect.thousands:
         numbers = pc.replace_substring(numbers, dialect.thousands, "")
     if dialect.decimal != ".":
         # A point is then no part of a number.
         numbers = pc.replace_substring(numbers, ".", "\0")
         numbers = pc.replace_substring(numbers, dialect.decimal, ".")
-    return numbers
+    return pc.if_else(is_one_of(pc.utf8_trim_whitespace(written), missing), written, numbers)
 
 
 def _is_text(lines: pa.Array) -> bool:

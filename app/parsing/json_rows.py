@@ -52,7 +52,7 @@ class JsonBatch:
         for i, value in enumerate(values):
             if type(value) is float and abs(value) >= _MOST_INTEGER:
                 # Integers of any length come as such from a slower parser alone.
-                values[i] = self._exact(i).get(name)
+                values[i] = value_at(self._exact(i), name)
         return of_objects(values)
 
     def arrays(self, name: str) -> pa.Array | None:

@@ -19,6 +19,9 @@ import pyarrow as pa
 from app.contract import UNPARSABLE
 from app.parsing.cells import plain
 
+_LONGEST_VECTOR = 100_000
+"""A sparse vector says itself how long it is; this protects memory from one that is no vector."""
+
 CORRUPT_COLUMN = "_corrupt_line"
 """Names a row that no parser takes, in its JSON."""
 
@@ -126,22 +129,37 @@ class DamagedBatch:
 
 def _holds_vectors(kind: pa.DataType) -> bool:
     """Return whether a type is that of Spark's machine-learning vectors."""
-    names = {field.name for field in kind} if pa.types.is_struct(kind) else set()
-    return names == {"type", "size", "indices", "values"}
+    types = pa.types
+    kinds = {field.name: field.type for field in kind} if types.is_struct(kind) else {}
+    if kinds.keys() != {"type", "size", "indices", "values"}:
+        return False
+    indices, values = kinds["indices"], kinds["values"]
+    return bool(
+        types.is_integer(kinds["size"])
+        and (types.is_list(indices) and types.is_integer(indices.value_type))
+        and (types.is_list(values) and types.is_floating(values.value_type))
+    )
 
 
 def _of_vectors(column: pa.Array) -> pa.Array:
-    """Return Spark's vectors, dense or sparse, as lists."""
-    lists = []
-    for vector in column.to_pylist():
-        if vector is None or vector["indices"] is None:
-            lists.append(vector and vector["values"])
-            continue
-        dense = [0.0] * vector["size"]
-        for place, value in zip(vector["indices"], vector["values"], strict=True):
-            dense[place] = value
-        lists.append(dense)
-    return pa.array(lists, pa.list_(pa.float64()))
+    """Return Spark's vectors, dense or sparse, as lists, empty where a sparse one is none."""
+    return pa.array(map(_dense, column.to_pylist()), pa.list_(pa.float64()))
+
+
+def _dense(vector: dict[str, Any] | None) -> list[float] | None:
+    if vector is None:
+        return None
+    size, places, values = vector["size"] or 0, vector["indices"], vector["values"] or []
+    if places is None:
+        return values
+    # Whoever sent it may not have meant one.
+    are_places = len(places) == len(values) and all(p is not None and 0 <= p < size for p in places)
+    if not are_places or size > _LONGEST_VECTOR:
+        return []
+    dense = [0.0] * size
+    for place, value in zip(places, values, strict=True):
+        dense[place] = value
+    return dense
 
 
 def float_matrix(columns: Sequence[pa.Array | None]) -> np.ndarray | None:

@@ -123,11 +123,13 @@ def _of_numbers(values: pa.Array, rules: TimeRules) -> pa.Array:
         # Exactly, and not by way of a float.
         return _plausible(_multiplied(values.cast(pa.int64()), per_unit), rules)
     floats, _ = numbers(values)
-    with np.errstate(invalid="ignore", over="ignore"):
-        micros = np.floor(floats * per_unit + 0.5)
-        is_time = (micros >= _YEAR_1) & (micros < _YEAR_10000)
-    whole = np.where(is_time, micros, 0).astype(np.int64)
-    return _plausible(pa.array(whole, mask=~is_time), rules)
+    is_time = np.abs(floats) < _YEAR_10000 / per_unit
+    floats = np.where(is_time, floats, 0)
+    whole = np.floor(floats)
+    # Apart, as a float has no digits for both.
+    rest = np.floor((floats - whole) * per_unit + 0.5)
+    micros = whole.astype(np.int64) * per_unit + rest.astype(np.int64)
+    return _plausible(pa.array(micros, mask=~is_time), rules)
 
 
 def _plausible(micros: pa.Array, rules: TimeRules) -> pa.Array:

@@ -23,6 +23,7 @@ from app.contract import (
     WRONG_LENGTH,
     Contract,
 )
+from app.files.lines import COMMAS, CsvDialect
 from app.parsing.row_parser import ParsingRules, RowParser
 from app.parsing.times import TimeRules
 
@@ -76,10 +77,16 @@ SECONDS = ParsingRules(times=TimeRules("s"))
 
 
 def text_batch(
-    file_format: str, lines: Sequence[str | bytes], header: Sequence[str] = (), first: int = 0
+    file_format: str,
+    lines: Sequence[str | bytes],
+    header: Sequence[str] = (),
+    first: int = 0,
+    dialect: CsvDialect = COMMAS,
 ) -> pa.RecordBatch:
     """Return lines as a raw batch, numbered from ``first`` on."""
-    said = {"format": file_format} | ({"header": json.dumps(header)} if header else {})
+    said = {"format": file_format}
+    if header:
+        said |= {"header": json.dumps(header), "dialect": dialect.to_metadata()}
     schema = pa.schema([("sequence", pa.int64()), ("text", pa.binary())], said)
     data = [line.encode() if isinstance(line, str) else line for line in lines]
     numbers = pa.array(range(first, first + len(data)), pa.int64())

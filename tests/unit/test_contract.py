@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.contract import Contract, FixedContract, canonical_label
+from app.contract import Contract, FixedContract
 from app.errors import StateError
 from tests.unit.rows import KEYED
 
@@ -29,18 +29,3 @@ def test_features_and_classes_go_with_the_state():
 def test_a_state_without_a_contract_is_refused(metadata):
     with pytest.raises(StateError, match="contract"):
         FixedContract.from_metadata(metadata)
-
-
-@pytest.mark.parametrize(
-    ("text", "label"),
-    [
-        ("1.0", "1"),
-        (" -2.00 ", "-2"),
-        ("1.50", "1.50"),
-        ("1.0\n", "1.0\n"),
-        ("up", "up"),
-        (" ", ""),
-    ],
-)
-def test_a_whole_number_is_its_integer_and_other_text_is_kept(text, label):
-    assert canonical_label(text) == label

@@ -89,6 +89,49 @@ def test_a_tensor_is_an_array():
     assert [row["features"] for row in of_arrays(tensors)] == [[1.0, 2.0], [3.0, 4.0]]
 
 
+SPARK_VECTOR = pa.struct(
+    [
+        pa.field("type", pa.int8(), nullable=False),
+        ("size", pa.int32()),
+        ("indices", pa.list_(pa.field("element", pa.int32(), nullable=False))),
+        ("values", pa.list_(pa.field("element", pa.float64(), nullable=False))),
+    ]
+)
+
+
+def test_vectors_of_spark_are_arrays():
+    vectors = [
+        {"type": 1, "size": None, "indices": None, "values": [1.5, 2.0]},
+        {"type": 0, "size": 2, "indices": [1], "values": [2.0]},
+        {"type": 0, "size": 2, "indices": [], "values": []},
+        None,
+        {"type": 0, "size": 3, "indices": [1], "values": [2.0]},
+    ]
+    found = of_arrays(pa.array(vectors, SPARK_VECTOR))
+    assert [row["features"] for row in found] == [[1.5, 2.0], [0.0, 2.0], [0.0, 0.0], None, None]
+    assert [row["reason"] for row in found] == [None] * 3 + [NULL_FEATURE, WRONG_LENGTH]
+
+
+@pytest.mark.parametrize(
+    ("size", "indices", "values"),
+    [(2, [2], [1.0]), (2, [-1], [1.0]), (2, [0], []), (2, [0], None), (2**31 - 1, [0], [1.0]),
+     (-1, [], []), (None, [0], [1.0]), (2, [0, 1, 2], [1.0, 2.0, 3.0])],
+)  # fmt: skip
+def test_a_vector_that_is_none_stops_nothing(size, indices, values):
+    forged = {"type": 0, "size": size, "indices": indices, "values": values}
+    good = {"type": 1, "size": None, "indices": None, "values": [1.5, 2.0]}
+    assert reasons(pa.array([forged, good], SPARK_VECTOR)) == [WRONG_LENGTH, None]
+
+
+@pytest.mark.parametrize("name", SPARK_VECTOR.names)
+def test_what_has_the_names_of_a_vector_and_not_its_types_is_none(name):
+    fields = {field.name: pa.array([None], field.type) for field in SPARK_VECTOR}
+    struct = pa.StructArray.from_arrays(
+        list((fields | {name: pa.array(["a"])}).values()), SPARK_VECTOR.names
+    )
+    assert reasons(struct) == [WRONG_LENGTH]
+
+
 @pytest.mark.parametrize("values", [pa.array([1.0]), pa.array(["1"]), pa.array([{"a": 1}])])
 def test_what_is_no_array_is_of_the_wrong_length(values):
     assert reasons(values) == [WRONG_LENGTH]

@@ -1,227 +1,200 @@
-"""A time is the same moment in whatever type or text it comes."""
+"""What becomes of a row depends on no other row of its batch."""
 
 from __future__ import annotations
 
-import datetime as dt
-from zoneinfo import ZoneInfo
+import dataclasses
+import json
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.parsing.times import TimeRules, _one_by_one, times
+from app.contract import Contract
+from app.files.lines import COMMAS, DELIMITERS, CsvDialect
+from app.parsing.cells import MISSING_TOKENS
+from app.parsing.packed_rows import packed, unpacked
+from app.parsing.row_parser import DEFAULT_RULES, ParsingRules, RowParser
+from app.parsing.times import TimeRules
+from tests.unit.rows import ARRAYS, KEYED, SECONDS, text_batch
 
-UTC = dt.UTC
-EPOCH = dt.datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND = dt.timedelta(microseconds=1)
-
-ZONES = [
-    "UTC", "America/New_York", "Europe/Berlin", "Australia/Lord_Howe", "Asia/Kolkata",
-    "Pacific/Apia", "Africa/Casablanca",
+NUMBERS = [
+    "1", "1.5", "-2e-3", "+1", ".5", "5.", "1e400", "-1e39", "1e-400", "-0.0", "0", "nan", "NaN",
+    "-nan", "nan(1)", "inf", "+Infinity", "infinit", "NA", "null", "?", "", " ", "\t", "\u00a0",
+    " 1.5 ", "\u00a02", "3\u00a0", "\x1c4", "\ufeff1", "1\x00", "\u0661", "abc", "1_000", "0x10",
+    "1,5", "1 5", "1.234,5", "1,234.5", "1 234,5", "n.a.", "n,a,", "1.5.2", "true", "False", "1d",
+    "1e", "--1", "+-1", "9223372036854775808", "12345678901234567890123", "0" * 30 + "1", "-999",
+    " -999 ", "-999.0", "-999,0", "1\\\\2", "1\\",
 ]  # fmt: skip
-PER_SECOND = {"s": 1, "ms": 1000, "us": 1_000_000, "ns": 1_000_000_000}
-
-# Where clocks are put forward and back, half of them in a year without a day.
-TURNS = [
-    dt.datetime(2024, 3, 10, 2), dt.datetime(2024, 11, 3, 1), dt.datetime(2024, 3, 31, 2),
-    dt.datetime(2024, 10, 27, 2), dt.datetime(2024, 10, 6, 2), dt.datetime(2024, 4, 7, 1, 30),
-    dt.datetime(2011, 12, 30), dt.datetime(2024, 3, 10, 2), dt.datetime(1969, 12, 31, 23, 59),
+TEXTS = [
+    "a", "17", "17.0", "007", "1e+05", "1.0E7", "12e4", "True", "true", "nan", " b ", "", " ", "é",
+    'say "hi"', "a, b", "a; b", "two\nlines", "\ufeffa", "\u00a0c\u00a0", "1", "0", "1.0", "up",
+    "UP", "NA", "-0", "1e23", "0.1", "1.50", "100000000000000000000000.0", "a\\", 'a\\"b', "a\tb",
 ]  # fmt: skip
-NEAR_A_TURN = st.builds(
-    lambda turn, minutes, micros: turn + dt.timedelta(minutes=minutes, microseconds=micros),
-    st.sampled_from(TURNS),
-    st.integers(-90, 150),
-    st.sampled_from([0, 1, 999_999, 250_000]),
-)
-# Not so early that Arrow and Python know other histories of the zones.
-NAIVE = NEAR_A_TURN | st.datetimes(dt.datetime(1971, 1, 2), dt.datetime(2037, 1, 1))
-ANY_NAIVE = NAIVE | st.datetimes()
-OFFSETS = st.integers(-14 * 60, 14 * 60).map(lambda m: dt.timezone(dt.timedelta(minutes=m)))
+TIMES = [
+    "2024-01-01", "2024-01-01T00:00:00Z", "2024-01-01 00:00:00", "2024-01-01T02:00:00+02:00",
+    "2024-01-01T02:00:00+0200", "2024-01-01T02:00:00.1234567", " 2024-01-01 ", "2024",
+    "2024-03-10 02:30:00", "2024-11-03 01:30:00", "2024-03-31T02:30:00", "20240101", "2024-W01-1",
+    "20240101T000000", "1704067200", "1704067200.25", "1.7040672e9", "-1", "1e30", "nan", "inf",
+    "NA", "", " ", "soon", "12:00", "2024-13-01", "2024-01-01T25:00", "2024-01-01T24:00:00",
+    "2024-01-01T23:59:60", "2024-01-01T00", "2024-01-01T00:00", "2024-01-01T00:00:00,5",
+    "0000-01-01", "0001-01-01", "9999-12-31T23:59:59.999999", "9999-12-31T23:59:59-05:00",
+    "0001-01-01T00:00:00+05:00", "true", "False", "2024-01-01T00:00:00 Z", "2024-01-01Z",
+    "2024-1-1", "2024-01-01T00:00:00z", "2024-01-01T00:00:00+02", "253402300799999999",
+    "-99999999999",
+]  # fmt: skip
 
-
-def moment(micros: int) -> dt.datetime | None:
-    """Return a time in microseconds since 1970, None when it is not of the years 1 to 9999."""
-    try:
-        return EPOCH + micros * MICROSECOND
-    except OverflowError:
-        return None
-
-
-def local(naive: dt.datetime, zone: str) -> dt.datetime | None:
-    """Return a local time, the first of two; one that is left out counts from before it."""
-    try:
-        return naive.replace(tzinfo=ZoneInfo(zone), fold=0).astimezone(UTC)
-    except OverflowError:
-        return None
-
-
-def found(values: pa.Array, rules: TimeRules) -> list[dt.datetime | None]:
-    result = times(values, rules)
-    result.validate(full=True)
-    assert result.type == pa.timestamp("us", "UTC")
-    return [
-        None if value is None else moment(value) for value in result.cast(pa.int64()).to_pylist()
-    ]
-
-
-FORMS = {
-    "T": lambda t: t.isoformat(),
-    "space": lambda t: t.isoformat(" "),
-    "seconds": lambda t: t.replace(microsecond=0).isoformat(),
-    "minutes": lambda t: t.isoformat(timespec="minutes"),
-    "milliseconds": lambda t: t.isoformat(timespec="milliseconds"),
-    "microseconds": lambda t: t.isoformat(timespec="microseconds"),
-    "nanoseconds": lambda t: t.isoformat(timespec="microseconds") + "999",
-    "one digit": lambda t: t.isoformat(timespec="milliseconds")[:-2],
-    "hours": lambda t: t.isoformat(timespec="hours"),
-    "comma": lambda t: t.isoformat(timespec="milliseconds").replace(".", ","),
-    "date": lambda t: t.date().isoformat(),
-    "basic": lambda t: t.strftime("%Y%m%dT%H%M%S"),
-    "week": lambda t: "{}-W{:02}-{}".format(*t.isocalendar()),
+RULES = {
+    "default": DEFAULT_RULES,
+    "seconds": SECONDS,
+    "microseconds, New York": ParsingRules(times=TimeRules("us", "America/New_York")),
+    "Berlin": ParsingRules(times=TimeRules(zone="Europe/Berlin")),
+    "-999": ParsingRules(missing=("", "-999"), times=TimeRules("ms")),
+    "future": ParsingRules((*MISSING_TOKENS, "n.a.", "n,a,"), rejects_future=True),
 }
-SUFFIXES = ["", "", "Z", "z", "+00:00", "+0530", "-05:00", "+02", "-0000", "+14:00", " Z", "+5:30"]
-PADDINGS = ["", "", "", " ", "\t", "\u00a0"]
-OTHERS = [
-    "", " ", "nan", "inf", "soon", "12:00", "true", "1704067200", "1704067200.5", "+1704067200",
-    "-1", "1e9", "20240101", "2024", "0000-01-01", "10000-01-01", "2024-02-30", "2024-01-01T24:00",
-    "2024-01-01T23:59:60", "2024-01-01T00:00:00+25:00", "2024-01-01 00:00:00 UTC", "-2024-01-01",
-    "253402300799999999", "9223372036854775807", "9223372036854775808",
-]  # fmt: skip
+CONTRACTS = {
+    "keyed": KEYED,
+    "without an id": dataclasses.replace(KEYED, id=None),
+    "feature and id": dataclasses.replace(KEYED, features=("id", "x1")),
+    "feature, time and label": Contract(KEYED.columns, ("t", "y"), 2, ("0", "1"), "y", "id", "t"),
+    "feedback": Contract.of_feedback(KEYED.columns, ("0", "1", "NA"), id="id", time="t", label="y"),
+}
+
+DIALECTS = {
+    "commas": COMMAS,
+    "decimal commas": CsvDialect(";", decimal=","),
+    "points between thousands": CsvDialect(";", decimal=",", thousands="."),
+    "commas between thousands": CsvDialect("|", thousands=","),
+    "backslashes": CsvDialect("\t", escapes=True),
+}
+NESTED = Contract(("x0", "o"), ("x0", "o.x"), 2, ("0", "1"), label="o.y", id="o.id")
+
+POOLS = {"id": TEXTS, "t": TIMES, "x0": NUMBERS, "x1": NUMBERS, "y": TEXTS}
+USUAL = {"id": "a", "t": "2024-01-01", "x0": "1.5", "x1": "2", "y": "1"}
+
+
+def cells_of(name: str) -> st.SearchStrategy[str]:
+    """Mostly what is usual, so that not every batch takes the slow way."""
+    return st.just(USUAL[name]) | st.sampled_from(POOLS[name]) | st.floats().map(repr)
+
+
+def quoted(cell: str) -> str:
+    return '"' + cell.replace('"', '""') + '"'
 
 
 @st.composite
-def texts(draw: st.DrawFn) -> list[str | None]:
-    """Return times in text, mostly all in one form, as the fast way takes them."""
-    forms = draw(st.lists(st.sampled_from(list(FORMS.values())), min_size=1, max_size=2))
-    suffixes = draw(st.lists(st.sampled_from(SUFFIXES), min_size=1, max_size=2))
-    one = st.builds(
-        lambda t, form, suffix, padding: f"{padding}{form(t)}{suffix}{padding}",
-        ANY_NAIVE,
-        st.sampled_from(forms),
-        st.sampled_from(suffixes),
-        st.sampled_from(PADDINGS) if draw(st.booleans()) else st.just(""),
-    )
-    if draw(st.booleans()):
-        one |= st.none() | st.sampled_from(OTHERS)
-    return draw(st.lists(one, min_size=1, max_size=12))
+def csv_records(draw: st.DrawFn, dialect: CsvDialect) -> bytes:
+    cells = []
+    for name in USUAL:
+        cell = draw(cells_of(name))
+        must = any(each in cell for each in f'{dialect.delimiter}"\n\r')
+        form = draw(st.sampled_from(["plain"] * 6 + ["quoted", "raw"]))
+        if form == "quoted" or (must and form == "plain"):
+            cell = quoted(cell)
+        cells.append(cell.replace("\n", "") if form == "raw" else cell)
+    damage = draw(st.sampled_from([None] * 8 + ["short", "long", "bytes", "garbage", "mark"]))
+    if damage == "short":
+        cells.pop(draw(st.integers(0, 4)))
+    if damage == "long":
+        cells.insert(draw(st.integers(0, 4)), "9")
+    record = dialect.delimiter.join(cells).encode()
+    if damage == "bytes":
+        return record.replace(b"2", b"\xff", 1)
+    if damage == "mark":
+        return b"\xef\xbb\xbf" + record
+    if damage == "garbage":
+        pieces = ['"', '""', "\r", "a", "1", " ", "\n", "\x00", '",', ',"', "\\", *DELIMITERS]
+        garbage = "".join(draw(st.lists(st.sampled_from(pieces), max_size=12)))
+        # A reader hands out no blank lines.
+        return garbage.strip("\r\n").encode() or b"1"
+    return record
 
 
-RULES = st.builds(TimeRules, st.sampled_from([None, "s", "ms", "us"]), st.sampled_from(ZONES))
-
-
-@given(values=texts(), rules=RULES)
-@settings(max_examples=6000, deadline=None)
-def test_text_is_read_alike_together_and_one_by_one(values, rules):
-    column = pa.array(values, pa.string())
-    together = found(column, rules)
-    one_by_one = _one_by_one(pc.utf8_trim_whitespace(column), rules)
-    assert [None if v is None else moment(v) for v in one_by_one.cast(pa.int64()).to_pylist()] == (
-        together
-    )
-    assert [found(column.slice(i, 1), rules)[0] for i in range(len(column))] == together
-
-
-@given(values=st.lists(NAIVE, min_size=1, max_size=12), rules=RULES)
-@settings(max_examples=2400, deadline=None)
-def test_a_time_without_a_zone_is_the_same_in_any_type(values, rules):
-    expected = [local(value, rules.zone) for value in values]
-    for unit in ("us", "ns"):
-        assert found(pa.array(values, pa.timestamp(unit)), rules) == expected
-    for form in ("T", "space", "microseconds", "nanoseconds"):
-        assert found(pa.array([FORMS[form](value) for value in values]), rules) == expected
-    whole = [value.replace(microsecond=0) for value in values]
-    for unit in PER_SECOND:
-        column = pa.array(whole, pa.timestamp(unit))
-        assert found(column, rules) == [local(value, rules.zone) for value in whole]
-    midnights = [dt.datetime.combine(value.date(), dt.time()) for value in values]
-    for kind in (pa.date32(), pa.date64()):
-        column = pa.array([value.date() for value in values], kind)
-        assert found(column, rules) == [local(value, rules.zone) for value in midnights]
-
-
-@given(
-    counts=st.lists(st.none() | st.integers(-(2**63) + 1, 2**63 - 1), min_size=1, max_size=12),
-    unit=st.sampled_from(list(PER_SECOND)),
-    zone=st.sampled_from(ZONES),
-    rules=RULES,
+VALUES: st.SearchStrategy[Any] = (
+    st.none()
+    | st.booleans()
+    | st.floats()
+    | st.integers(-3, 3)
+    | st.integers()
+    | st.sampled_from([2**63, 2**64, -(2**63) - 1, 10**30, 10**400, 1e23, -0.0, 2**53 + 1])
+    | st.sampled_from([[], [1], {"a": 1}, [None], {"a": [float("nan")]}, ["\ud800"], "\ud800"])
 )
-@settings(max_examples=3600, deadline=None)
-def test_a_typed_time_of_a_zone_is_its_moment_or_none(counts, unit, zone, rules):
-    column = pa.array(counts, pa.int64()).cast(pa.timestamp(unit, zone))
-    micros = [None if count is None else count * 1_000_000 // PER_SECOND[unit] for count in counts]
-    expected = [None if each is None else moment(each) for each in micros]
-    assert found(column, rules) == expected
-    of_utc = TimeRules(rules.unit)
-    assert found(column.cast(pa.timestamp(unit)), of_utc) == expected
 
 
-@given(moments=st.lists(st.datetimes(timezones=OFFSETS), min_size=1, max_size=12), rules=RULES)
-@settings(max_examples=2400, deadline=None)
-def test_text_with_an_offset_is_its_moment(moments, rules):
-    expected = []
-    for each in moments:
-        try:
-            expected.append(each.astimezone(UTC))
-        except OverflowError:
-            expected.append(None)
-    assert found(pa.array([each.isoformat() for each in moments]), rules) == expected
-    assert found(pa.array([each.isoformat(" ") for each in moments]), rules) == expected
+@st.composite
+def json_lines(draw: st.DrawFn) -> bytes:
+    row: dict[str, Any] = {}
+    for name, usual in USUAL.items():
+        as_number = draw(st.booleans()) and name in ("x0", "x1", "y")
+        typical = st.just(float(usual) if as_number else usual)
+        row[name] = draw(typical | typical | cells_of(name) | VALUES)
+    row["o"] = {"x": draw(VALUES), "y": draw(VALUES), "id": draw(VALUES | st.sampled_from(TEXTS))}
+    if draw(st.integers(0, 9)) == 0:
+        row["o"] = draw(VALUES)
+    row["f"] = draw(st.sampled_from(ARRAYS_OF_JSON) | st.lists(VALUES, max_size=3))
+    damage = draw(st.sampled_from([None] * 8 + ["missing", "bytes", "open", "no object", "twice"]))
+    if damage == "missing":
+        del row[draw(st.sampled_from(sorted(row)))]
+    line = json.dumps(row, ensure_ascii=draw(st.booleans())).encode(errors="surrogatepass")
+    if damage == "bytes":
+        return line.replace(b"2", b"\xff", 1)
+    if damage == "open":
+        return line[:-1]
+    if damage == "no object":
+        return draw(
+            st.sampled_from([b"", b"5", b"null", b"[1]", b'"a"', b"NaN", b"{", b"{}", b" "])
+        )
+    if damage == "twice":
+        return line[:-1] + b', "x0": 7, "id": 1e400}'
+    return line
 
 
+ARRAYS_OF_JSON = [[1.5, 2], [1.5, 2], ["1", " 2 "], [1, "NA"], [True, 1], None, 5, "", "a", {}, []]
+
+
+def outcomes(parser: RowParser, batches: list[pa.RecordBatch], **options: bool) -> list[list]:
+    found = [parser.parse(batch, **options) for batch in batches]
+    for each in found:
+        each.validate(full=True)
+    table = pa.Table.from_batches(found, parser.schema)
+    # Written out, a NaN equals itself, and a zero has a sign.
+    return [[repr(value) for value in row.values()] for row in table.to_pylist()]
+
+
+def check_cuts(parser: RowParser, batch: pa.RecordBatch, cut: int) -> list[list[str]]:
+    """Make sure that rows are parsed alike in any cut, and return what they are parsed as."""
+    whole = outcomes(parser, [batch])
+    one_by_one = [batch.slice(i, 1) for i in range(len(batch))]
+    assert outcomes(parser, one_by_one) == whole
+    parts = [batch.slice(0, cut), batch.slice(cut)]
+    assert outcomes(parser, parts) == whole
+    assert outcomes(parser, list(unpacked(pa.array([packed(batch)])))) == whole
+    kept = outcomes(parser, [batch], with_rows=True)
+    assert [row[:-1] for row in kept] == [row[:-1] for row in whole]
+    return whole
+
+
+@pytest.mark.parametrize("rules", RULES.values(), ids=RULES)
+@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS)
+@given(data=st.data(), contract=st.sampled_from(list(CONTRACTS.values())), cut=st.integers(1, 11))
+@settings(max_examples=150, deadline=None)
+def test_records_of_csv_are_parsed_alike_in_any_cut(dialect, rules, data, contract, cut):
+    lines = data.draw(st.lists(csv_records(dialect), min_size=1, max_size=12))
+    parser = RowParser(contract, rules)
+    batch = text_batch("csv", lines, KEYED.columns, dialect=dialect)
+    whole = check_cuts(parser, batch, cut)
+    # Bytes that are no text make every row take the slow way.
+    slow = text_batch("csv", [*lines, b"\xff"], KEYED.columns, dialect=dialect)
+    assert outcomes(parser, [slow])[:-1] == whole
+
+
+@pytest.mark.parametrize("rules", RULES.values(), ids=RULES)
 @given(
-    numbers=st.lists(
-        st.integers(-(10**18), 10**18) | st.integers(-(10**10), 10**10)
-        | st.integers(2**62, 2**63 - 1),
-        min_size=1, max_size=12,
-    ),
-    unit=st.sampled_from([None, "s", "ms", "us"]),
-)  # fmt: skip
-@settings(max_examples=3600, deadline=None)
-def test_a_whole_number_is_the_same_time_in_any_type(numbers, unit):
-    rules = TimeRules(unit)
-    micros = [number * 1_000_000 // PER_SECOND[unit or "s"] for number in numbers]
-    is_told = [unit is not None or number >= 100_000_000 for number in numbers]
-    expected = [moment(each) if told else None for each, told in zip(micros, is_told, strict=True)]
-    columns = {
-        "int64": pa.array(numbers, pa.int64()),
-        "text": pa.array([str(number) for number in numbers]),
-        "text beside a date": pa.array([*map(str, numbers), "2024-01-01"]),
-    }
-    if min(numbers) >= 0:
-        columns["uint64"] = pa.array(numbers, pa.uint64())
-    if all(abs(number) <= 2**53 for number in numbers):
-        columns["float64"] = pa.array([float(number) for number in numbers])
-        columns["text of a float"] = pa.array([repr(float(number)) for number in numbers])
-        columns["decimal"] = pa.array(numbers, pa.decimal128(19, 0))
-    for name, column in columns.items():
-        assert found(column, rules)[: len(numbers)] == expected, name
-
-
-@pytest.mark.parametrize("unit", ["s", "ms", "us"])
-@given(fractions=st.lists(st.floats() | st.floats(-1e12, 1e12), min_size=1, max_size=12))
-@settings(max_examples=1200, deadline=None)
-def test_a_fraction_is_the_same_time_as_a_number_and_as_text(unit, fractions):
-    rules = TimeRules(unit)
-    numbers = pa.array(fractions, pa.float64())
-    text = pa.array([repr(each) for each in fractions])
-    together = found(numbers, rules)
-    assert found(text, rules) == together
-    assert [found(numbers.slice(i, 1), rules)[0] for i in range(len(fractions))] == together
-
-
-@pytest.mark.parametrize(
-    ("zone", "naive", "expected"),
-    [
-        ("America/New_York", "2024-03-10 01:59:59", "2024-03-10 06:59:59"),
-        ("America/New_York", "2024-03-10 02:30:00", "2024-03-10 07:30:00"),
-        ("America/New_York", "2024-03-10 03:00:00", "2024-03-10 07:00:00"),
-        ("America/New_York", "2024-11-03 01:30:00", "2024-11-03 05:30:00"),
-        ("Pacific/Apia", "2011-12-30 12:00:00", "2011-12-30 22:00:00"),
-    ],
+    lines=st.lists(json_lines(), min_size=1, max_size=12),
+    contract=st.sampled_from([*CONTRACTS.values(), ARRAYS, NESTED]),
+    cut=st.integers(1, 11),
 )
-def test_an_hour_that_comes_twice_or_never(zone, naive, expected):
-    assert found(pa.array([naive]), TimeRules(zone=zone)) == [
-        dt.datetime.fromisoformat(expected).replace(tzinfo=UTC)
-    ]
+@settings(max_examples=600, deadline=None)
+def test_lines_of_json_are_parsed_alike_in_any_cut(rules, lines, contract, cut):
+    check_cuts(RowParser(contract, rules), text_batch("json", lines), cut)

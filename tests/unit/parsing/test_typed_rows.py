@@ -23,7 +23,6 @@ from app.contract import (
     Contract,
 )
 from tests.unit.rows import (
-    ARRAYS,
     INFINITY,
     NAN,
     NEW_YEAR,

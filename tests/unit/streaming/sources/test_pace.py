@@ -12,7 +12,7 @@ import pytest
 
 from app.errors import StorageError
 from app.streaming.sources.pace import HELD, UNKNOWN_TIME, Pace, Pacer, oldest_unread
-from app.streaming.sources.row_times import RowTimes
+from tests.unit.rows import text_batch, typed_batch
 
 SECOND = 1_000_000
 LATENESS, LAG = 5, 60
@@ -33,6 +33,7 @@ class Source:
             LATENESS * SECOND,
             LAG * SECOND if is_exact else None,
             is_new=True,
+            unit="s",
         )
         self._begin()
 
@@ -42,7 +43,7 @@ class Source:
         self._begin()
 
     def _begin(self) -> None:
-        self._pacer = Pacer(Pace.from_option(self._pace.to_option()), RowTimes("json", (), "t"))
+        self._pacer = Pacer(Pace.from_option(self._pace.to_option()))
         if self._is_fixed:
             self.fix()
 
@@ -65,7 +66,7 @@ class Source:
         taken = self.times[start["row"] : start["row"] + n]
         end = {"row": start["row"] + len(taken)}
         texts = [json.dumps({"t": time}) for time in taken]
-        return [pa.record_batch({"text": texts})] if taken else [], end
+        return [text_batch("json", texts, first=start["row"])] if taken else [], end
 
     @property
     def is_read(self) -> bool:
@@ -267,10 +268,25 @@ def test_a_row_whose_time_cannot_be_read_is_no_newer_than_the_one_before(tmp_pat
 
 def test_the_time_of_a_row_may_not_be_known_at_all(tmp_path):
     pace = Pace(tmp_path / "a", None, "t", 0, None, is_new=False)
-    pacer = Pacer(pace, RowTimes("json", (), "t"))
-    rows = pa.record_batch({"text": ["?"]})
+    pacer = Pacer(pace)
+    rows = text_batch("json", ["?"])
     pacer.read({"row": 0}, 1, lambda start, n: ([rows], {"row": start["row"] + 1}))
     assert oldest_unread([tmp_path / "a"]) == UNKNOWN_TIME
+
+
+@pytest.mark.parametrize(
+    ("unit", "zone", "column"),
+    [
+        ("ms", "UTC", pa.array([1_767_268_800_000])),
+        (None, "Europe/Berlin", pa.array(["2026-01-01T13:00:00"])),
+    ],
+)
+def test_times_mean_to_a_reader_what_they_mean_to_the_parser(unit, zone, column, tmp_path):
+    pace = Pace(tmp_path / "a", None, "t", 0, None, is_new=True, unit=unit, zone=zone)
+    pacer = Pacer.of({"pace": pace.to_option()})
+    rows = typed_batch({"t": column})
+    pacer.end_with_backlog({"row": 0}, 1, lambda start, n: ([rows], {"row": 1}))
+    assert oldest_unread([tmp_path / "a"]) == 1_767_268_800 * SECOND
 
 
 def test_an_offset_says_how_often_it_was_held_and_nothing_of_it_reaches_the_reader(sources):

@@ -59,7 +59,8 @@ class TestDelta:
         found = input_of(path, "delta")
         assert found.layout.row_format == "parquet"
         sequence = FileSequence(found.files, found.layout.row_format, found.layout.columns)
-        return sequence.read(START, 1000)[0]["y"].to_pylist()
+        batches, _ = sequence.read(START, 1000)
+        return [y for batch in batches for y in batch["y"].to_pylist()]
 
     def append(self, path, *values, **options):
         table = pa.table({"x": [float(v) for v in values], "y": list(values)})

@@ -6,9 +6,12 @@ import gzip
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pytest
 
-from app.errors import UserError
+from app.contract import Contract
+from app.files.sequence import START, FileSequence
+from app.parsing.row_parser import RowParser
 from tests.unit.streaming.sources.inputs import CSV, TABLE, input_of, json_lines, refusal
 
 FIXED_SIZE_LIST = pytest.param(
@@ -38,16 +41,21 @@ class TestLayout:
         assert found.layout.columns == ("id", "t", "x0", "x1", "y")
         assert not found.features.is_array
 
-    def test_text_comes_as_one_column_and_parquet_as_its_own(self, write):
-        assert input_of(write(CSV), id="id").layout.source_schema().simpleString() == (
-            "struct<sequence:bigint,text:string>"
-        )
+    def test_columns_of_parquet_come_in_file_order(self, write):
         found = input_of(write(TABLE), "parquet")
-        assert (
-            found.layout.source_schema().simpleString()
-            == "struct<sequence:bigint,x:double,y:bigint>"
-        )
         assert (found.layout.row_format, found.layout.columns) == ("parquet", ("x", "y"))
+
+    @pytest.mark.parametrize("header", ["x,,y", ",x,y", "x,y,"])
+    def test_a_column_without_a_name_is_no_feature(self, write, header):
+        assert input_of(write(f"{header}\n1,2,0\n")).features.names == ("x",)
+
+    def test_a_name_that_is_there_twice_stops_nothing_where_it_is_not_needed(self, write):
+        path = write("x,z,z,y\n1,2,3,0\n")
+        assert input_of(path, features=("x",)).features.names == ("x",)
+
+    @pytest.mark.parametrize("content", [gzip.compress(CSV.encode()), CSV.encode("utf-16")])
+    def test_text_is_known_by_its_first_bytes(self, write, content):
+        assert input_of(write(content), id="id").features.names == ("t", "x0", "x1")
 
     def test_header_names_may_be_quoted_padded_and_after_a_byte_order_mark(self, write):
         path = write(b'\xef\xbb\xbf"a, b" ,"c ""d""", y\r\n1,2,0\r\n')
@@ -90,10 +98,60 @@ class TestLayout:
             2,
         )
 
+    @pytest.mark.parametrize("name", ["uint8", "uint16", "uint32", "uint64", "float16"])
+    def test_parquet_of_any_number_type_is_a_feature(self, write, name):
+        path = write(pa.table({"x": pa.array(np.array([1, 2], name)), "y": [0, 1]}))
+        assert input_of(path, "parquet").features.names == ("x",)
+
+    def test_a_column_may_have_the_name_of_the_row_number(self, write):
+        path = write(TABLE.rename_columns(["sequence", "y"]))
+        assert input_of(path, "parquet").features.names == ("sequence",)
+
     def test_one_array_column_may_be_chosen_among_others(self, write):
         path = write(json_lines({"f": [1, 2], "g": [1], "x": 5, "y": 0}))
         found = input_of(path, "json", features=("g",))
         assert (found.features.is_array, found.features.n_features) == (True, 1)
+
+
+class TestFilesThatDiffer:
+    """Each file of an input is read by its own header or schema."""
+
+    def rows(self, path, file_format, **options) -> list[tuple[str, list[float], int]]:
+        """Return the id, the features and the label of each row, as a replay parses it."""
+        found = input_of(path, file_format, id="id", **options)
+        names = found.features.names
+        needed = (*names, "id", "y")
+        parser = RowParser(
+            Contract(found.layout.columns, names, len(names), ("a", "b"), label="y", id="id")
+        )
+        batches, _ = FileSequence(found.files, found.layout.row_format, needed).read(START, 100)
+        rows = [row for batch in batches for row in parser.parse(batch).to_pylist()]
+        assert [row["reason"] for row in rows] == [None] * len(rows)
+        return [(row["event_id"], row["features"], row["label_index"]) for row in rows]
+
+    def test_headers_in_other_orders(self, tmp_path, write):
+        write("x,z,y,id\n1,2,a,i\n3,4,b,j\n", "d/1.csv")
+        write("id,y,x,z\nk,b,5,6\n", "d/2.csv")
+        write("z;id;y;x\n8;l;a;7\n", "d/3.csv")
+        wanted = [("i", [1, 2], 0), ("j", [3, 4], 1), ("k", [5, 6], 1), ("l", [7, 8], 0)]
+        assert self.rows(tmp_path / "d", "csv") == wanted
+
+    def test_schemas_with_other_orders_and_types(self, tmp_path, write):
+        write(pa.table({"x": [1.0], "z": [2], "y": ["a"], "id": ["1"]}), "d/1.parquet")
+        types = {"id": pa.int64(), "x": pa.float32(), "z": pa.string(), "y": pa.binary()}
+        other = pa.table({"id": [2.0], "x": [3], "z": ["4"], "y": [b"b"]})
+        write(other.cast(pa.schema(types)), "d/2.parquet")
+        assert self.rows(tmp_path / "d", "parquet") == [("1", [1, 2], 0), ("2", [3, 4], 1)]
+
+    @pytest.mark.parametrize("file_format", ["csv", "parquet"])
+    def test_columns_that_are_not_needed_may_be_in_one_alone(self, tmp_path, write, file_format):
+        contents = ["x,more,y,id\n1,?,a,i\n", "id,y,x\nj,b,2\n"]
+        for number, content in enumerate(contents):
+            table = pa.csv.read_csv(pa.BufferReader(content.encode()))
+            write(content if file_format == "csv" else table, f"d/{number}.{file_format}")
+        rows = self.rows(tmp_path / "d", file_format, features=("x",))
+        assert rows == [("i", [1], 0), ("j", [2], 1)]
+        assert refusal(tmp_path / "d", file_format, id="id").endswith("more is not in both")
 
 
 class TestBadRowsStopNothing:
@@ -161,30 +219,28 @@ class TestRefusals:
         message = refusal(write("id,y\na,0\n"), id="id")
         assert message.startswith("--features: ") and "no column left" in message
 
-    @pytest.mark.parametrize("header", ["x,x,y", "x,,y", "x,y,", "x, x ,y"])
-    def test_a_doubled_or_empty_name_in_a_header(self, write, header):
+    @pytest.mark.parametrize("header", ["x,x,y", "x, x ,y"])
+    def test_a_name_that_a_header_has_twice(self, write, header):
         path = write(f"{header}\n1,2,0\n")
-        message = refusal(path)
-        assert message.startswith(f"--input: {path} has a header with ")
-        assert ("'x'" if header.count("x") == 2 else "''") in message
+        for options in ({}, {"features": ("x",)}):
+            message = refusal(path, **options)
+            assert message == f"--input: {path} has more than one column 'x'; it has x, x, y"
 
     @pytest.mark.parametrize(
         "content",
-        [
-            b"\x89PNG\r\n\x1a\n\x00\x00",
-            gzip.compress(CSV.encode()),
-            CSV.encode("utf-16"),
-            b"x,y\x00\n1,0\n",
-        ],
-        ids=["png", "gzip", "utf-16", "NUL"],
+        [b"\x89PNG\r\n\x1a\n\x00\x00", b"x,y\x00\n1,0\n", "x,y,é\n1,0,2\n".encode("latin-1")],
+        ids=["png", "NUL", "latin-1"],
     )
-    def test_a_binary_file_as_csv(self, write, content):
-        path = write(content)
-        assert refusal(path) == f"--input: {path} is not CSV text in UTF-8"
+    def test_what_is_no_utf8_as_csv(self, write, content):
+        assert self.is_no_text(write(content))
+
+    def is_no_text(self, path) -> bool:
+        said = f"--input: {path} is not CSV text in UTF-8; if it is text, give its --encoding"
+        return refusal(path) == said
 
     def test_parquet_as_csv_and_as_json(self, write):
         path = write(TABLE)
-        assert refusal(path) == f"--input: {path} is not CSV text in UTF-8"
+        assert self.is_no_text(path)
         assert f"--input: {path} holds no JSON object" in refusal(path, "json")
 
     @pytest.mark.parametrize("content", ["", "\n\n", " \nx,y\n1,0\n"])
@@ -212,18 +268,20 @@ class TestRefusals:
         path = write(content)
         assert refusal(path, "json").startswith(f"--input: {path} holds no JSON object")
 
-    def test_csv_files_with_different_headers(self, tmp_path, write):
-        write("x,y\n1,0\n", "d/1.csv")
-        write("y,x\n0,1\n", "d/2.csv")
-        message = refusal(tmp_path / "d")
-        assert message.startswith(f"--input: {tmp_path}/d/2.csv has columns y, x, but ")
-        assert message.endswith("1.csv has x, y")
-
-    def test_parquet_files_with_different_schemas(self, tmp_path, write):
-        write(TABLE, "d/1.parquet")
-        write(TABLE.cast(pa.schema([("x", pa.float32()), ("y", pa.int64())])), "d/2.parquet")
-        message = refusal(tmp_path / "d", "parquet")
-        assert message.startswith(f"--input: {tmp_path}/d/2.parquet has another schema than ")
+    @pytest.mark.parametrize(
+        ("other", "missing"), [(("y", "z"), "x"), (("x", "y", "z"), "z"), (("x",), "y")]
+    )
+    def test_files_of_different_columns(self, tmp_path, write, other, missing):
+        rows = pa.table({name: [1] for name in other})
+        for file_format, first, second in (
+            ("csv", "x,y\n1,0\n", ",".join(other) + "\n" + ",".join("1" * len(other)) + "\n"),
+            ("parquet", TABLE, rows),
+        ):
+            paths = [write(first, f"{file_format}/1"), write(second, f"{file_format}/2")]
+            assert refusal(tmp_path / file_format, file_format) == (
+                f"--input: {paths[1]} has columns {', '.join(other)}, but {paths[0]} has x, y: "
+                f"{missing} is not in both"
+            )
 
     @pytest.mark.parametrize("value", ["red", "2024-01-01", "1,5", "0x10"])
     def test_a_feature_column_without_a_number(self, write, value):
@@ -247,18 +305,3 @@ class TestRefusals:
         message = refusal(path, "parquet")
         assert message.startswith("--input: ")
         assert str(path) in message
-
-    @pytest.mark.parametrize("name", ["sequence"])
-    def test_the_reserved_name_in_parquet(self, write, name):
-        path = write(TABLE.rename_columns([name, "y"]))
-        message = refusal(path, "parquet")
-        assert message.startswith("--input: ") and f"'{name}'" in message
-
-    @pytest.mark.parametrize("name", ["uint8", "uint16", "uint32", "uint64", "float16"])
-    def test_parquet_of_any_number_type_is_read_or_refused(self, write, name):
-        path = write(pa.table({"x": pa.array(np.array([1, 2], name)), "y": [0, 1]}))
-        try:
-            assert input_of(path, "parquet").features.names == ("x",)
-        except UserError as error:
-            # Which of the types can be read is Spark's to decide.
-            assert str(error).startswith("--") and "'x'" in str(error)  # noqa: PT017
