@@ -23,8 +23,8 @@ import pyarrow.compute as pc
 MISSING_TOKENS = ("", "na", "n/a", "nan", "null", "none", "?")
 """What stands for a missing value in text, whatever the case, unless other tokens are named."""
 
-LARGEST = float(np.finfo(np.float32).max)
-"""A number beyond it counts as infinite."""
+LARGEST = float(np.nextafter(float(np.finfo(np.float32).max) + 2.0**103, 0))
+"""A number beyond it counts as infinite: it would be rounded to no float32."""
 
 SOUND, NULL, NAN, INFINITE, UNPARSABLE = range(5)
 """What is wrong with a number."""

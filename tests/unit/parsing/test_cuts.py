@@ -7,7 +7,6 @@ import json
 from typing import Any
 
 import pyarrow as pa
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -175,11 +174,18 @@ def check_cuts(parser: RowParser, batch: pa.RecordBatch, cut: int) -> list[list[
     return whole
 
 
-@pytest.mark.parametrize("rules", RULES.values(), ids=RULES)
-@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS)
-@given(data=st.data(), contract=st.sampled_from(list(CONTRACTS.values())), cut=st.integers(1, 11))
-@settings(max_examples=25, deadline=None, derandomize=True)
-def test_records_of_csv_are_parsed_alike_in_any_cut(dialect, rules, data, contract, cut):
+RULES_OF_ALL_KINDS = st.sampled_from(list(RULES.values()))
+
+
+@given(
+    data=st.data(),
+    dialect=st.sampled_from(list(DIALECTS.values())),
+    contract=st.sampled_from(list(CONTRACTS.values())),
+    rules=RULES_OF_ALL_KINDS,
+    cut=st.integers(1, 11),
+)
+@settings(max_examples=150, deadline=None, derandomize=True)
+def test_records_of_csv_are_parsed_alike_in_any_cut(data, dialect, contract, rules, cut):
     lines = data.draw(st.lists(csv_records(dialect), min_size=1, max_size=12))
     parser = RowParser(contract, rules)
     batch = text_batch("csv", lines, KEYED.columns, dialect=dialect)
@@ -189,12 +195,12 @@ def test_records_of_csv_are_parsed_alike_in_any_cut(dialect, rules, data, contra
     assert outcomes(parser, [slow])[:-1] == whole
 
 
-@pytest.mark.parametrize("rules", RULES.values(), ids=RULES)
 @given(
     lines=st.lists(json_lines(), min_size=1, max_size=12),
     contract=st.sampled_from([*CONTRACTS.values(), ARRAYS, NESTED]),
+    rules=RULES_OF_ALL_KINDS,
     cut=st.integers(1, 11),
 )
-@settings(max_examples=100, deadline=None, derandomize=True)
-def test_lines_of_json_are_parsed_alike_in_any_cut(rules, lines, contract, cut):
+@settings(max_examples=150, deadline=None, derandomize=True)
+def test_lines_of_json_are_parsed_alike_in_any_cut(lines, contract, rules, cut):
     check_cuts(RowParser(contract, rules), text_batch("json", lines), cut)

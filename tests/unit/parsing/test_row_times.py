@@ -10,7 +10,7 @@ import pytest
 
 from app.parsing.row_parser import row_times
 from app.parsing.times import TimeRules
-from tests.unit.rows import text_batch, typed_batch
+from tests.unit.rows import SECONDS, text_batch, typed_batch
 
 SECOND = 1_000_000
 NOON = 1_767_268_800 * SECOND
@@ -21,7 +21,7 @@ def of_text(row_format: str, *lines: str | bytes, unit: str | None = "s") -> lis
     return row_times(text_batch(row_format, lines, header), "t", TimeRules(unit))
 
 
-def of_column(values: pa.Array, rules: TimeRules = TimeRules("s")) -> list[int | None]:
+def of_column(values: pa.Array, rules: TimeRules = SECONDS.times) -> list[int | None]:
     return row_times(typed_batch({"t": values}), "t", rules)
 
 

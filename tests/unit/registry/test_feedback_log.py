@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 
 import numpy as np
@@ -19,9 +20,25 @@ def rows(n: int, seed: int = 0) -> LearnedRows:
     rng = np.random.default_rng(seed)
     return LearnedRows(
         [f"event-{i}" for i in rng.permutation(n)],
-        rng.normal(size=(n, 3)).astype(np.float32),
+        rng.normal(size=(n, 3)),
         rng.integers(0, 2, n).astype(np.int32),
     )
+
+
+def rows_of_older_release(n: int, seed: int = 0) -> LearnedRows:
+    """Return rows that float32 holds exactly, as the log of an older release kept them."""
+    new = rows(n, seed)
+    return dataclasses.replace(new, features=new.features.astype(np.float32).astype(np.float64))
+
+
+def write_as_older_release(log: FeedbackLog, query: str, batch: int, learned: LearnedRows) -> None:
+    log.write(query, batch, learned)
+    path = log.path(query, batch)
+    table = pq.ParquetFile(path).read()
+    width = learned.features.shape[1]
+    narrow = table["features"].cast(pa.list_(pa.float32(), width))
+    place = table.schema.get_field_index("features")
+    pq.write_table(table.set_column(place, "features", narrow), path, compression="zstd")
 
 
 def assert_same(found: LearnedRows, expected: LearnedRows) -> None:
@@ -45,13 +62,22 @@ def test_rows_come_back_in_the_order_they_were_learned(log, n):
 
 
 def test_features_come_back_bit_for_bit(log):
-    tiny, large = np.float32(1e-45), np.finfo(np.float32).max
-    features = np.array([[0.0, -0.0, tiny], [large, -large, 0.1]], np.float32)
+    tiny, large = 5e-324, np.finfo(np.float32).max
+    features = np.array([[0.0, -0.0, tiny], [large, -large, 1_767_268_800.1]])
     labels = np.array([1, 2_000_000], np.int32)
     odd = LearnedRows(["", "Zürich \N{SNOWMAN} a/b"], features, labels)
     log.write("q", 0, odd)
 
     assert_same(log.read("q", 0), odd)
+
+
+def test_rows_of_an_older_release_are_float64_of_the_same_value(log):
+    old = rows_of_older_release(50)
+    write_as_older_release(log, "q", 0, old)
+    kind = pq.read_schema(log.path("q", 0)).field("features").type
+
+    assert kind.value_type == pa.float32()
+    assert_same(log.read("q", 0), old)
 
 
 def test_rows_that_are_there_stay(log):
@@ -77,6 +103,7 @@ def test_file_is_parquet_that_others_read(log):
 
     table = pq.ParquetFile(path).read()
     assert table.schema.names == ["event_id", "features", "label_index"]
+    assert table.schema.field("features").type == pa.list_(pa.float64(), 3)
     assert table["event_id"].to_pylist() == rows(4).event_ids
 
 

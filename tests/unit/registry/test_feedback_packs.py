@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+from collections.abc import Sequence
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -14,7 +17,12 @@ from app.registry import feedback_log
 from app.registry.feedback_log import FeedbackLog
 from app.registry.packs import feedback_packs
 from tests.unit.deaths import every_death
-from tests.unit.registry.test_feedback_log import assert_same, rows
+from tests.unit.registry.test_feedback_log import (
+    assert_same,
+    rows,
+    rows_of_older_release,
+    write_as_older_release,
+)
 
 SIZE, KEPT = 5, 2
 # Not every batch has labelled rows.
@@ -169,6 +177,77 @@ def test_files_are_not_removed_for_a_pack_that_differs(log):
     log.pack()
 
     assert log.path("q", 8).exists()
+
+
+class TestOlderRelease:
+    """Older releases kept features in float32, in files of one batch and in packs."""
+
+    OLD = range(12)
+
+    def fill(self, log: FeedbackLog) -> None:
+        for batch in self.OLD:
+            write_as_older_release(log, "q", batch, rows_of_older_release(batch % 4 + 1, batch))
+
+    def assert_holds(self, log: FeedbackLog, batches: Sequence[int]) -> None:
+        for batch in batches:
+            made = rows_of_older_release if batch in self.OLD else rows
+            assert_same(log.read("q", batch), made(batch % 4 + 1, batch))
+
+    def pack_as_older_release(self, log: FeedbackLog, monkeypatch) -> None:
+        with monkeypatch.context() as older:
+            older.setattr(feedback_packs, "as_float64", lambda table: table)
+            assert log.pack() == 10
+
+    def missing(self, log: FeedbackLog) -> list[int]:
+        return [batch for batch in range(10) if not log.path("q", batch).exists()]
+
+    def kinds(self, log: FeedbackLog) -> list[pa.DataType]:
+        packs = sorted((log.directory / "query=q").glob("batches=*"))
+        return [pq.read_schema(path).field("features").type.value_type for path in packs]
+
+    def test_its_batches_are_packed_with_new_ones_and_removed(self, log):
+        self.fill(log)
+        batches = range(24)
+        fill(log, batches=batches[12:])
+        self.assert_holds(log, batches)
+        assert log.pack() == 20
+
+        assert self.kinds(log) == [pa.float64()] * 4
+        assert self.missing(log) == [*range(10)]
+        self.assert_holds(log, batches)
+
+    def test_its_packs_are_read(self, log, monkeypatch):
+        self.fill(log)
+        self.pack_as_older_release(log, monkeypatch)
+        assert self.kinds(log) == [pa.float32()] * 2
+
+        self.assert_holds(log, self.OLD)
+        log.write("q", 4, rows(9, seed=99))
+        assert not log.path("q", 4).exists()
+
+    def test_files_that_its_packer_died_before_removing_are_removed(self, log, monkeypatch):
+        self.fill(log)
+        shutil.copytree(log.directory / "query=q", kept := log.directory / "kept")
+        self.pack_as_older_release(log, monkeypatch)
+        shutil.copytree(kept, log.directory / "query=q", dirs_exist_ok=True)
+        assert self.missing(log) == []
+        assert log.pack() == 10
+
+        assert self.missing(log) == [*range(10)]
+        self.assert_holds(log, self.OLD)
+
+    def test_a_batch_that_its_pack_has_otherwise_is_kept(self, log, monkeypatch):
+        self.fill(log)
+        self.pack_as_older_release(log, monkeypatch)
+        write_as_older_release(log, "q", 12, rows_of_older_release(1))
+        # By less than float32 tells apart.
+        other = rows_of_older_release(3, 2)
+        other.features[0, 0] = np.nextafter(other.features[0, 0], np.inf)
+        log.write("q", 13, other)
+        shutil.move(log.path("q", 13), log.path("q", 2))
+        assert log.pack() == 0
+
+        assert_same(log.read("q", 2), other)
 
 
 def test_packers_at_once_lose_nothing(log):
