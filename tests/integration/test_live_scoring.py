@@ -14,7 +14,7 @@ from tests.chaos.live import LiveRun
 from tests.chaos.replays import ROOT, differences
 from tests.integration import watched_udf
 from tests.integration.live_streams import live_run, live_stream, write_json
-from tests.integration.watched_udf import events_scored, watched_score
+from tests.integration.watched_udf import events_scored, watched_scorer
 
 
 def sources(root: Path, n: int) -> tuple[str, str]:
@@ -32,7 +32,7 @@ def test_the_udf_is_evaluated_once_a_row_and_a_retried_task_changes_nothing(tmp_
     once.mkdir()
     twice.mkdir()
     with monkeypatch.context() as patched:
-        patched.setattr("app.streaming.spark.scorers.score_udf", watched_score(once))
+        patched.setattr("app.streaming.rows.scored.RowScorer", watched_scorer(once))
         live_run(tmp_path / "a", *streams, max_rows_per_batch=100)
     assert events_scored(once) == n + 1
 

@@ -28,7 +28,7 @@ from tests.integration.streams import (
     small_rows,
     small_settings,
 )
-from tests.integration.watched_udf import watched_score
+from tests.integration.watched_udf import watched_scorer
 
 N = 530
 
@@ -70,7 +70,7 @@ def test_tasks_share_a_batch_and_change_nothing(stream, replayed, tmp_path, monk
     calls = tmp_path / "calls"
     calls.mkdir()
     monkeypatch.setattr("app.streaming.replay.scoring_tasks", lambda cores, rows: 3)
-    monkeypatch.setattr("app.streaming.spark.scorers.score_udf", watched_score(calls))
+    monkeypatch.setattr("app.streaming.rows.scored.RowScorer", watched_scorer(calls))
     summary = small_replay(stream, tmp_path / "run", rows_per_batch=99)
     shares = sorted(int(path.read_text()) for path in calls.iterdir())
     # Five batches of 99 rows, and what is left.

@@ -1,4 +1,4 @@
-"""The scoring UDF, with each call written down, and made to fail where a test asks for it.
+"""The scorer of rows, with each call written down, and made to fail where a test asks for it.
 
 As a script it is a live stream for spark-submit, in which the first attempt of every task
 that scores an event fails: ``watched_udf.py EVENTS FEEDBACK WORKDIR CALLS``.
@@ -9,52 +9,57 @@ from __future__ import annotations
 import json
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
+import pyarrow as pa
 from pyspark import TaskContext
-from pyspark.sql import Column
-from pyspark.sql.functions import pandas_udf
 
-from udfs import model_cache
+from app.parsing.packed_rows import unpacked
 from udfs.model_cache import WorkerModel
-from udfs.score import SCORE_TYPE, score_batch
+from udfs.score import KindOfRows, RowScorer
+
+Rows = Iterator[pa.RecordBatch]
 
 
-def watched_score(
+def watched_scorer(
     calls: Path, *, fail_first: bool = False
-) -> Callable[[WorkerModel], Callable[[str], Column]]:
-    """Return what stands in for :func:`udfs.score.score_udf`.
+) -> Callable[
+    [Mapping[str, KindOfRows], WorkerModel | None, Sequence[str]], Callable[[Rows], Rows]
+]:
+    """Return what stands in for :class:`udfs.score.RowScorer`.
 
     Parameters
     ----------
     calls : Path
-        Directory that gets a file for each call, with the number of events in it.
+        Directory that gets a file for each call of the model, with the number of events in it.
     fail_first : bool
         Fail the first attempt of each task that scores an event.
     """
     directory = str(calls)
 
-    def score_udf(wanted: WorkerModel) -> Callable[[str], Column]:
+    def scorer(
+        kinds: Mapping[str, KindOfRows],
+        wanted: WorkerModel | None,
+        as_they_are: Sequence[str] = (),
+    ) -> Callable[[Rows], Rows]:
+        score = RowScorer(kinds, wanted, as_they_are)
+
         # Defined here, so that it is sent by value: the workers do not know the tests.
-        @pandas_udf(SCORE_TYPE)
-        def score(batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
-            model = model_cache.live_model(wanted)
-            for features in batches:
-                # The rows that a worker is warmed up with are all zeros.
-                events = sum(1 for row in features if row is not None and np.any(row))
-                if events:
-                    Path(directory, uuid.uuid4().hex).write_text(str(events))
-                scored = score_batch(model, wanted.source, features)
-                if events and fail_first and TaskContext.get().attemptNumber() == 0:
-                    raise RuntimeError("the first attempt fails")
-                yield scored
+        def watched(batches: Rows) -> Rows:
+            for batch in score(batches):
+                (rows,) = unpacked(batch["rows"])
+                if "prediction" in rows.schema.names:
+                    events = len(rows) - rows["prediction"].null_count
+                    if events:
+                        Path(directory, uuid.uuid4().hex).write_text(str(events))
+                    if events and fail_first and TaskContext.get().attemptNumber() == 0:
+                        raise RuntimeError("the first attempt fails")
+                yield batch
 
-        return score.asNondeterministic()
+        return watched
 
-    return score_udf
+    return scorer
 
 
 def events_scored(calls: Path) -> int:
@@ -62,10 +67,10 @@ def events_scored(calls: Path) -> int:
 
 
 if __name__ == "__main__":
-    from app.streaming.spark import scorers
+    from app.streaming.rows import scored
     from tests.integration.live_streams import live_run
 
     events, feedback, workdir, calls = sys.argv[1:]
-    scorers.score_udf = watched_score(Path(calls), fail_first=True)
+    scored.RowScorer = watched_scorer(Path(calls), fail_first=True)
     summary = live_run(Path(workdir), events, feedback, max_rows_per_batch=100)
     print(json.dumps(summary.to_dict()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -87,6 +88,8 @@ NO_TIMES = [
     "nan",
     "inf",
     "2024-1-1x",
+    "true",
+    "False",
 ]
 
 
@@ -168,6 +171,19 @@ class TestIds:
         rows = validated(KEYED, "json", lines)
         assert [row["reason"] for row in rows] == [NULL_ID] * 3 + [None]
         assert validated(KEYED, "json", lines[:1])[0]["reason"] == NULL_ID
+
+    @pytest.mark.parametrize("digits", ["9223372036854775808", "1" * 30, "9" * 400])
+    def test_an_integer_of_any_length_is_an_id_digit_by_digit(self, digits):
+        nested = dataclasses.replace(KEYED, id="event.id")
+        for number in (digits, f"-{digits}"):
+            for others in ([], [as_json()]):
+                row, *_ = validated(
+                    KEYED, "json", [as_json()[:-1] + f', "id": {number}}}', *others]
+                )
+                assert row["event_id"] == number
+                line = as_json()[:-1] + f', "event": {{"id": {number}}}}}'
+                row, *_ = validated(nested, "json", [line, *others])
+                assert row["event_id"] == number
 
     def test_an_array_or_an_object_in_one_row_spoils_no_other(self):
         lines = [as_json(id=[1, "a"]), as_json(id={"b": 1}), as_json(id="c")]

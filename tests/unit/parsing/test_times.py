@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.parsing.times import TimeRules, _one_by_one, times
@@ -178,6 +178,7 @@ def test_text_with_an_offset_is_its_moment(moments, rules):
     ),
     unit=st.sampled_from([None, "s", "ms", "us"]),
 )  # fmt: skip
+@example(numbers=[2**53 + 1, 99_999_999_999_999_999], unit="us")
 @settings(max_examples=300, deadline=None, derandomize=True)
 def test_a_whole_number_is_the_same_time_in_any_type(numbers, unit):
     rules = TimeRules(unit)

@@ -22,6 +22,8 @@ from app.contract import (
     UNPARSABLE,
     Contract,
 )
+from app.parsing.row_parser import ParsingRules
+from app.parsing.times import TimeRules
 from tests.unit.rows import (
     INFINITY,
     NAN,
@@ -220,6 +222,11 @@ class TestParquet:
     def test_labels_of_any_type(self, kind, values):
         found = self.rows([("a", 1, 0.5, value) for value in values], event(y=kind))
         assert [row["label_index"] for row in found] == [1, 0, None]
+
+    def test_a_nan_is_no_label_whatever_stands_for_a_missing_value(self):
+        rules = ParsingRules(missing=("",), times=TimeRules("s"))
+        (row,) = parsed(ONE_FEATURE, event_columns(y=pa.array([NAN])), rules)
+        assert (row["reason"], row["label_index"]) == (None, None)
 
 
 class TestWrappedColumns:
