@@ -22,6 +22,7 @@ from app.errors import DataLossError, UserError
 
 TEXT_FORMATS = ("csv", "json")
 TEXT_COLUMN = "text"
+_PARQUET = b"PAR1"
 SEQUENCE_COLUMN = "sequence"
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
@@ -141,7 +142,8 @@ def _check_length(path: str, read: int, length: int, units: str) -> None:
     if read > length:
         raise DataLossError(
             f"{path} has {length:,} {units}, and {read:,} were read: it was cut or replaced. Put "
-            "back the file that was read; new rows go into a new file"
+            "back the file that was read, or remove it if all of it was; new rows go into a new "
+            "file"
         )
 
 
@@ -223,6 +225,39 @@ def check_position(
             "another order. Restore the list that belongs to the checkpoint, or begin anew in "
             "another work directory"
         )
+
+
+def check_read_file(position: Position, files: Sequence[str]) -> None:
+    """Make sure that the file that was read last still has what was read of it.
+
+    It may be gone, if it was read to its end.
+
+    Raises
+    ------
+    DataLossError
+        When it has become shorter.
+    UserError
+        When it cannot be read.
+    """
+    path, read = files[position["file"]] if position["file"] < len(files) else "", position["unit"]
+    # One unit may stand for a file that is empty and no Parquet.
+    if read <= 1 or not os.path.exists(path):
+        return
+    try:
+        with open(path, "rb") as file:
+            is_parquet = file.read(len(_PARQUET)) == _PARQUET
+        if is_parquet:
+            _check_length(path, read, pq.read_metadata(path).num_rows, "rows")
+        else:
+            _check_length(path, read, os.path.getsize(path), "bytes")
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+
+
+def belongs_to(position: Position, files: Sequence[str]) -> bool:
+    """Return whether a position was made with a list of files, as far as it says."""
+    index, digest = position["file"], position.get("list")
+    return len(files) > index and digest == ListDigests(files).up_to(index)
 
 
 class FileSequence:

@@ -16,7 +16,7 @@ from app.files.atomic import write_durably
 from app.files.manifest import listed_files
 from app.files.resuming.checkpoint import Checkpoint
 from app.files.resuming.remembered import RememberedSettings
-from app.files.sequence import START, check_position
+from app.files.sequence import START, belongs_to, check_position, check_read_file
 from app.files.workdir import WorkDirectory
 from app.model.state import config_from_metadata
 from app.monitor.batch_log import BatchLog
@@ -241,6 +241,9 @@ class _StreamJob:
             # Those of other systems count no files.
             if isinstance(position, dict) and position.keys() >= START.keys():
                 check_position(position, *lists, named=f"{workdir.live}/*.files")
+                for files in lists:
+                    if belongs_to(position, files):
+                        check_read_file(position, files)
 
 
 def _list_of(workdir: WorkDirectory, name: str) -> Path:

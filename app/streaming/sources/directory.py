@@ -33,6 +33,7 @@ from app.streaming.rows.layout import RowLayout, spark_schema
 from app.streaming.sources.file_columns import csv_header, json_columns, parquet_schema
 from app.streaming.sources.pace import Pace, Pacer
 from app.streaming.sources.replay import ArrowRows
+from app.streaming.spark.runtime import end_with_the_jvm_quietly
 
 _SECONDS_BETWEEN_LOOKS = 0.1
 _LOOK_SHARE = 0.1
@@ -155,6 +156,7 @@ class DirectorySource(DataSource):
         return StructType.fromJson(json.loads(self.options["schema"]))
 
     def simpleStreamReader(self, schema: StructType) -> DirectoryStreamReader:
+        end_with_the_jvm_quietly()
         place = Path(self.options["place"])
         finder: Finder = (
             DeltaFinder(place) if self.options["kind"] == "delta" else DirectoryFinder(place)

@@ -25,6 +25,7 @@ from pyspark.sql.types import StructType
 from app.files.sequence import START, FileSequence, Position
 from app.streaming.rows.layout import RowLayout
 from app.streaming.sources.packed_rows import PACKED_SCHEMA, pack, unpacked
+from app.streaming.spark.runtime import end_with_the_jvm_quietly
 
 MOST_ROWS_AT_ONCE = 10_000
 
@@ -99,6 +100,7 @@ class ReplaySource(DataSource):
         return PACKED_SCHEMA
 
     def simpleStreamReader(self, schema: StructType) -> ReplayStreamReader:
+        end_with_the_jvm_quietly()
         rows_per_batch, rows_per_value = (
             int(self.options[name]) for name in ("rows_per_batch", "rows_per_value")
         )

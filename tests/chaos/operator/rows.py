@@ -235,6 +235,10 @@ class LiveInput(Input):
         # Their events may be forgotten by then.
         self.truth.loose.update(event_id for _, event_id in self._late)
 
+    def lengthen(self) -> None:
+        """Note that the next run waits for labels that would come too late."""
+        self.truth.loose.update(event_id for _, event_id in self._late)
+
     @property
     def holds(self) -> bool:
         return bool(self._held)
