@@ -173,17 +173,17 @@ class ListDigests:
     """
 
     def __init__(self, files: Sequence[str]) -> None:
-        self._files = files
+        self.files = files
         self._digests: list[str] = []
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self.files)
 
     def up_to(self, index: int) -> str:
         """Return the digest of the list that ends with the file of an index."""
         while len(self._digests) <= index:
             # Chained: a hash that goes on could not be sent to the executors.
-            link = f"{self._digests[-1:]}{self._files[len(self._digests)]}"
+            link = f"{self._digests[-1:]}{self.files[len(self._digests)]}"
             digest = hashlib.sha256(link.encode(errors="surrogateescape")).hexdigest()
             self._digests.append(digest[:16])
         return self._digests[index]
@@ -193,7 +193,7 @@ def check_position(
     position: Position,
     *lists: Sequence[str] | ListDigests,
     named: str = "the list of the source's files",
-) -> None:
+) -> Sequence[str] | None:
     """Make sure that a position belongs to a list of files, or to one of several.
 
     Parameters
@@ -203,13 +203,18 @@ def check_position(
     named
         What the message calls them.
 
+    Returns
+    -------
+    sequence of str, or None
+        The list that it belongs to; None where nothing was read, or it does not say which.
+
     Raises
     ------
     DataLossError
         When it counts more files, or was made with other files or in another order.
     """
     if position == START:
-        return
+        return None
     index, digest = position["file"], position.get("list")
     digests = [x if isinstance(x, ListDigests) else ListDigests(x) for x in lists]
     long_enough = [each for each in digests if len(each) > index]
@@ -219,29 +224,31 @@ def check_position(
             f"{max(map(len, digests))}. Restore the list that belongs to the checkpoint, or begin "
             "anew in another work directory"
         )
-    if digest is not None and all(each.up_to(index) != digest for each in long_enough):
+    possible = [each for each in long_enough if digest in (None, each.up_to(index))]
+    if not possible:
         raise DataLossError(
             f"the checkpoint has read {index + 1} files, and those in {named} are others, or in "
             "another order. Restore the list that belongs to the checkpoint, or begin anew in "
             "another work directory"
         )
+    return possible[0].files if len(possible) == 1 else None
 
 
-def check_read_file(position: Position, files: Sequence[str]) -> None:
-    """Make sure that the file that was read last still has what was read of it.
+def check_read(position: Position, *lists: Sequence[str] | ListDigests, named: str) -> None:
+    """Do :func:`check_position`, and make sure that nothing that was read has been cut off.
 
-    It may be gone, if it was read to its end.
+    The file that was read last is looked at. It may be gone, if it was read to its end.
 
     Raises
     ------
     DataLossError
-        When it has become shorter.
+        When it has become shorter. From :func:`check_position` too.
     UserError
         When it cannot be read.
     """
-    path, read = files[position["file"]] if position["file"] < len(files) else "", position["unit"]
+    files, read = check_position(position, *lists, named=named), position["unit"]
     # One unit may stand for a file that is empty and no Parquet.
-    if read <= 1 or not os.path.exists(path):
+    if files is None or read <= 1 or not os.path.exists(path := files[position["file"]]):
         return
     try:
         with open(path, "rb") as file:
@@ -252,12 +259,6 @@ def check_read_file(position: Position, files: Sequence[str]) -> None:
             _check_length(path, read, os.path.getsize(path), "bytes")
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
-
-
-def belongs_to(position: Position, files: Sequence[str]) -> bool:
-    """Return whether a position was made with a list of files, as far as it says."""
-    index, digest = position["file"], position.get("list")
-    return len(files) > index and digest == ListDigests(files).up_to(index)
 
 
 class FileSequence:

@@ -144,11 +144,10 @@ def _check_sums(path: Path, content: bytes) -> None:
         return
     except OSError as error:
         raise DamagedFileError(path, error.strerror or str(error)) from error
-    size = int.from_bytes(sums[len(_CHECKSUMS) :][:4])
-    found = b"".join(
-        zlib.crc32(content[start : start + size]).to_bytes(4)
-        for start in range(0, len(content) if size else 0, size or 1)
-    )
+    # At least one, so that a damaged length is none that cannot be counted in.
+    size = max(1, int.from_bytes(sums[len(_CHECKSUMS) :][:4]))
+    chunks = (content[start : start + size] for start in range(0, len(content), size))
+    found = b"".join(zlib.crc32(chunk).to_bytes(4) for chunk in chunks)
     if not sums.startswith(_CHECKSUMS) or sums[len(_CHECKSUMS) + 4 :] != found:
         raise DamagedFileError(path, "its checksum is another")
 

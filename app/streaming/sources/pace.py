@@ -116,6 +116,8 @@ class Pacer:
         self._ends = False
         self._heeded: dict[str, Any] | None = None
         self._ahead: tuple[Position, list[pa.RecordBatch], Position] | None = None
+        # Those asked for last: a batch that is held, or was looked at ahead, is asked for again.
+        self._known_times: list[tuple[pa.RecordBatch, list[int | None]]] = []
 
     @classmethod
     def of(
@@ -224,7 +226,11 @@ class Pacer:
         return self._ends or self._is_first or self._next is not None
 
     def _times_of(self, rows: list[pa.RecordBatch]) -> Iterator[int | None]:
-        return itertools.chain.from_iterable(map(self._times.of, rows))
+        known = {id(batch): times for batch, times in self._known_times}
+        self._known_times = [
+            (batch, known.get(id(batch)) or list(self._times.of(batch))) for batch in rows
+        ]
+        return itertools.chain.from_iterable(times for _, times in self._known_times)
 
     def _oldest(self, rows: list[pa.RecordBatch]) -> int:
         """Return the time of the oldest row; where none can be read, the one known before."""

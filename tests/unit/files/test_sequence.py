@@ -12,7 +12,7 @@ import pytest
 
 from app.errors import DataLossError, UserError
 from app.files import sequence as sequence_module
-from app.files.sequence import START, FileSequence, check_read_file
+from app.files.sequence import START, FileSequence, check_read
 
 CUTS = [1, 2, 3, 7, 1000]
 CONTENT = {
@@ -256,7 +256,7 @@ def test_a_parquet_file_that_became_shorter_than_what_was_read_is_named(tmp_path
 def test_a_file_that_was_cut_is_found_before_it_is_read_on(dataset, size):
     files, file_format = dataset
     _, position = fresh(files, file_format).read(START, size)
-    check_read_file(position, files)
+    check_read(position, files, named="the list")
     path = Path(files[position["file"]])
     whole = path.read_bytes()
     if file_format == "parquet":
@@ -265,9 +265,9 @@ def test_a_file_that_was_cut_is_found_before_it_is_read_on(dataset, size):
         path.write_bytes(whole[: position["unit"] - 1])
     if position["unit"] > 1:
         with pytest.raises(DataLossError, match=f"{path} has .* were read"):
-            check_read_file(position, files)
+            check_read(position, files, named="the list")
     path.unlink()
-    check_read_file(position, files)
+    check_read(position, files, named="the list")
 
 
 @pytest.mark.parametrize("content", [b"PAR1 no more", b""])

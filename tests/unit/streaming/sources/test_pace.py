@@ -258,6 +258,25 @@ def test_a_row_that_is_dated_far_ahead_does_not_hide_the_older_ones_behind_it(
         assert any(went_on)
 
 
+def test_the_times_of_a_batch_are_read_once_however_long_it_is_held(tmp_path, monkeypatch):
+    read = []
+
+    def counted(self, rows, of=RowTimes.of):
+        read.extend(rows["text"].to_pylist())
+        return of(self, rows)
+
+    monkeypatch.setattr(RowTimes, "of", counted)
+    a, b = Source(tmp_path, "a", "b", False), Source(tmp_path, "b", "a", False)
+    a.times, b.times = [5000.0 + t for t in range(40)], [float(t) for t in range(200)]
+    for source in (a, b):
+        source.fix()
+    while not b.is_read:
+        a.read(20)
+        b.read(20)
+    assert not a.read_times
+    assert len(read) == len(set(read)) == 20 + 200
+
+
 def test_a_row_whose_time_cannot_be_read_is_no_newer_than_the_one_before(tmp_path):
     source = Source(tmp_path, "a", None, False)
     source.times = [1.0, 2.0, float("nan"), 4.0]
