@@ -17,8 +17,8 @@ from typing import Any
 import pyarrow as pa
 
 from app.errors import DataLossError, UserError
-from app.files.readers import FileRows, check_length, open_named
-from app.files.text_stream import AS_USUAL, UTF_8, TextFormat
+from app.files.reading.readers import FileRows, check_length, open_named
+from app.files.reading.text_stream import AS_USUAL, UTF_8, TextFormat
 
 SEQUENCE_COLUMN = "sequence"
 """Number of a row."""
@@ -38,17 +38,17 @@ class ListDigests:
     """
 
     def __init__(self, files: Sequence[str]) -> None:
-        self._files = files
+        self.files = files
         self._digests: list[str] = []
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self.files)
 
     def up_to(self, index: int) -> str:
         """Return the digest of the list that ends with the file of an index."""
         while len(self._digests) <= index:
             # Chained: a hash that goes on could not be sent to the executors.
-            link = f"{self._digests[-1:]}{self._files[len(self._digests)]}"
+            link = f"{self._digests[-1:]}{self.files[len(self._digests)]}"
             digest = hashlib.sha256(link.encode(errors="surrogateescape")).hexdigest()
             self._digests.append(digest[:16])
         return self._digests[index]
@@ -58,7 +58,7 @@ def check_position(
     position: Position,
     *lists: Sequence[str] | ListDigests,
     named: str = "the list of the source's files",
-) -> None:
+) -> Sequence[str] | None:
     """Make sure that a position belongs to a list of files, or to one of several.
 
     Parameters
@@ -68,13 +68,18 @@ def check_position(
     named
         What the message calls them.
 
+    Returns
+    -------
+    sequence of str, or None
+        The list that it belongs to; None where nothing was read, or it does not say which.
+
     Raises
     ------
     DataLossError
         When it counts more files, or was made with other files or in another order.
     """
     if position == START:
-        return
+        return None
     index, digest = position["file"], position.get("list")
     digests = [x if isinstance(x, ListDigests) else ListDigests(x) for x in lists]
     long_enough = [each for each in digests if len(each) > index]
@@ -84,35 +89,34 @@ def check_position(
             f"{max(map(len, digests))}. Restore the list that belongs to the checkpoint, or begin "
             "anew in another work directory"
         )
-    if digest is not None and all(each.up_to(index) != digest for each in long_enough):
+    possible = [each for each in long_enough if digest in (None, each.up_to(index))]
+    if not possible:
         raise DataLossError(
             f"the checkpoint has read {index + 1} files, and those in {named} are others, or in "
             "another order. Restore the list that belongs to the checkpoint, or begin anew in "
             "another work directory"
         )
+    return possible[0].files if len(possible) == 1 else None
 
 
-def belongs_to(position: Position, files: Sequence[str]) -> bool:
-    """Return whether a position was made with a list of files, as far as it says."""
-    index, digest = position["file"], position.get("list")
-    return len(files) > index and digest == ListDigests(files).up_to(index)
+def check_read(
+    position: Position, *lists: Sequence[str] | ListDigests, named: str, encoding: str = UTF_8
+) -> None:
+    """Do :func:`check_position`, and make sure that nothing that was read has been cut off.
 
-
-def check_read_file(position: Position, files: Sequence[str], encoding: str = UTF_8) -> None:
-    """Make sure that the file that was read last still has what was read of it.
-
-    It may be gone, if it was read to its end.
+    The file that was read last is looked at. It may be gone, if it was read to its end.
 
     Raises
     ------
     DataLossError
-        When it has become shorter.
+        When it has become shorter. From :func:`check_position` too.
     UserError
         When it cannot be read.
     """
+    files, read = check_position(position, *lists, named=named), position["unit"]
     # One unit may stand for a file that is empty and no Parquet.
-    if position["unit"] > 1 and os.path.exists(files[position["file"]]):
-        check_length(files[position["file"]], position["unit"], encoding)
+    if files is not None and read > 1 and os.path.exists(path := files[position["file"]]):
+        check_length(path, read, encoding)
 
 
 class FileSequence:
@@ -126,7 +130,7 @@ class FileSequence:
     columns
         The columns to read from Parquet files. Text is read whole.
     open_file
-        Opens a file when its turn comes: :func:`app.files.readers.open_named`, or another that
+        Opens a file when its turn comes: :func:`app.files.reading.readers.open_named`, or another that
         takes what that takes.
     text
         How text is written.
@@ -154,7 +158,7 @@ class FileSequence:
     def read(self, start: Position, n: int) -> tuple[list[pa.RecordBatch], Position]:
         """Return at most ``n`` rows from ``start`` on, and the position after them.
 
-        Rows are batches of :mod:`app.files.readers`, numbered in a first column ``sequence``; no
+        Rows are batches of :mod:`app.files.reading.readers`, numbered in a first column ``sequence``; no
         batch holds rows of two files.
 
         A file that was read to its end may be gone since. One that is still there

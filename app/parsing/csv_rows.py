@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from app.contract import WRONG_LENGTH
-from app.files.lines import COMMAS, CsvDialect, csv_cells, is_open_record
-from app.files.readers import TEXT_COLUMN
+from app.files.reading.lines import COMMAS, CsvDialect, csv_cells, is_open_record
+from app.files.reading.readers import TEXT_COLUMN
 from app.parsing.cells import MISSING_TOKENS, is_one_of
 from app.parsing.raw_batch import corrupt_json, float_matrix, to_json
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from app.contract import UNPARSABLE
 from app.files.documents import parse_json
-from app.files.readers import TEXT_COLUMN
+from app.files.reading.readers import TEXT_COLUMN
 from app.parsing.cells import lists_of_objects, of_objects
 from app.parsing.raw_batch import corrupt_json
 

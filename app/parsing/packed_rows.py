@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from app.files.readers import TEXT_COLUMN
+from app.files.reading.readers import TEXT_COLUMN
 from app.files.sequence import SEQUENCE_COLUMN
 from app.parsing.arrow_messages import numbered_rows
 from app.parsing.row_parser import RowParser

@@ -28,7 +28,7 @@ from app.contract import (
     WRONG_LENGTH,
     Contract,
 )
-from app.files.lines import CsvDialect
+from app.files.reading.lines import CsvDialect
 from app.files.sequence import SEQUENCE_COLUMN
 from app.parsing import cells
 from app.parsing.cells import MISSING_TOKENS, NULL

@@ -13,7 +13,7 @@ from app.files.finders import NamedFinder
 from app.files.manifest import FileManifest
 from app.files.resuming.checkpoint import Checkpoint
 from app.files.resuming.remembered import RememberedSettings
-from app.files.sequence import check_position, check_read_file
+from app.files.sequence import ListDigests, check_read
 from app.files.workdir import WorkDirectory
 from app.monitor.batch_log import BatchLog
 from app.monitor.listener import Listener
@@ -84,11 +84,15 @@ class _ReplayJob:
         if checkpoint.query is None:
             return
         self._remembered(workdir).refuse_others()
-        listed = self._manifest(workdir).files
+        listed = ListDigests(self._manifest(workdir).files)
         for position in checkpoint.offsets():
             if position is not None:
-                check_position(position, listed, named=str(workdir.replay_files))
-                check_read_file(position, listed, self._settings.encoding)
+                check_read(
+                    position,
+                    listed,
+                    named=str(workdir.replay_files),
+                    encoding=self._settings.encoding,
+                )
         if self._settings.id is not None:
             check_seen_ids(
                 workdir.seen_ids, checkpoint.query, checkpoint.committed, checkpoint.planned

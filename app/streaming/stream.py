@@ -17,7 +17,7 @@ from app.files.documents import read_json
 from app.files.manifest import listed_files
 from app.files.resuming.checkpoint import Checkpoint
 from app.files.resuming.remembered import RememberedSettings
-from app.files.sequence import START, belongs_to, check_position, check_read_file
+from app.files.sequence import START, ListDigests, check_read
 from app.files.workdir import WorkDirectory
 from app.model.state import config_from_metadata
 from app.monitor.batch_log import BatchLog
@@ -261,14 +261,16 @@ class _StreamJob:
 
     def _refuse_other_lists(self, workdir: WorkDirectory, checkpoint: Checkpoint) -> None:
         """Raise DataLossError when the files listed are not those that the offsets count."""
-        lists = [listed_files(_list_of(workdir, name)) for name in ("events", "feedback")]
+        lists = [ListDigests(listed_files(_list_of(workdir, name))) for name in _KINDS]
         for position in checkpoint.offsets():
             # Those of other systems count no files.
             if isinstance(position, dict) and position.keys() >= START.keys():
-                check_position(position, *lists, named=f"{workdir.live}/*.files")
-                for files in lists:
-                    if belongs_to(position, files):
-                        check_read_file(position, files, self._settings.encoding)
+                check_read(
+                    position,
+                    *lists,
+                    named=f"{workdir.live}/*.files",
+                    encoding=self._settings.encoding,
+                )
 
 
 def _list_of(workdir: WorkDirectory, name: str) -> Path:

@@ -109,6 +109,15 @@ class TestReplay:
 
         self.refuse(replayed, root, HedgestreamError, path.name)
 
+    def test_an_input_that_was_cut_is_refused(self, spark, tmp_path):
+        path = small_csv(tmp_path / "rows.csv", ROWS)
+        small_replay(path, tmp_path / "w")
+        path.write_bytes(path.read_bytes()[:1000])
+        before = contents(tmp_path / "w")
+        with pytest.raises(DataLossError, match=r"rows\.csv has 1,000 bytes, and .* were read"):
+            small_replay(path, tmp_path / "w")
+        assert contents(tmp_path / "w") == before
+
     def test_damaged_statistics_stop_nothing(self, replayed, root):
         (path,) = (root / "w").glob("batches/*/*.jsonl")
         path.write_bytes(b"{\n" + path.read_bytes()[:-20])

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from app.streaming.rows.validation import parse_and_validate
 from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming import StreamingQuery
@@ -20,7 +21,6 @@ from app.config.connectors import parse_source
 from app.contract import Contract
 from app.errors import UserError
 from app.streaming.rows.layout import RowLayout
-from app.streaming.rows.validation import parse_and_validate
 from app.streaming.sources.directory import layout_of, read_directory
 from tests.waiting import wait_until
 

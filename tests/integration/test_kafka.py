@@ -11,6 +11,7 @@ from itertools import count
 
 import pyarrow as pa
 import pytest
+from app.streaming.rows.validation import parse_and_validate
 from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
@@ -20,7 +21,6 @@ from pyspark.sql.streaming import StreamingQuery
 from app.config.connectors import SourceSpec
 from app.contract import NULL_FEATURE, UNPARSABLE, Contract
 from app.errors import StreamFailedError, UserError
-from app.streaming.rows.validation import parse_and_validate
 from app.streaming.sinks.kafka import write_kafka
 from app.streaming.sources.kafka import check_topic, explain_failure, read_kafka
 from tests.waiting import wait_until

@@ -23,7 +23,7 @@ from app.contract import (
     WRONG_LENGTH,
     Contract,
 )
-from app.files.lines import COMMAS, CsvDialect
+from app.files.reading.lines import COMMAS, CsvDialect
 from app.parsing.row_parser import ParsingRules, RowParser
 from app.parsing.times import TimeRules
 

@@ -10,13 +10,15 @@ beginning or for another query's work. So what does not fit together is refused 
     commits/<n>  written when it is done
 
 The last two begin with a line ``v<number>``; then come lines of JSON, in ``offsets`` one for the
-batch and one for each source.
+batch and one for each source. Beside each file Hadoop keeps checksums, ``.<name>.crc``: ``crc``,
+a zero, the length of a chunk, and the CRC-32 of each, in big-endian order.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from app.files.documents import parse_json, read_json
 
 _VERSION_LINE = re.compile(r"v\d+")
 _NO_OFFSET = "-"
+_CHECKSUMS = b"crc\0"
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ def inspect_checkpoint(path: Path) -> Checkpoint:
     metadata = path / "metadata"
     try:
         query = read_json(metadata)["id"]
+        _check_sums(metadata, metadata.read_bytes())
     except FileNotFoundError:
         if planned is not None or committed is not None:
             raise _incomplete(path, metadata) from None
@@ -120,7 +124,9 @@ def _offsets(path: Path) -> list[Any]:
 def _lines(path: Path) -> list[Any]:
     """Return the parsed lines after the first, None for those without a value."""
     try:
-        lines = path.read_text().splitlines()
+        content = path.read_bytes()
+        _check_sums(path, content)
+        lines = content.decode().splitlines()
         if len(lines) < 2 or not _VERSION_LINE.fullmatch(lines.pop(0)):
             raise ValueError("it is cut short")
         return [None if line == _NO_OFFSET else parse_json(line) for line in lines]
@@ -128,6 +134,22 @@ def _lines(path: Path) -> list[Any]:
         raise DamagedFileError(path, error.strerror or str(error)) from error
     except ValueError as error:
         raise DamagedFileError(path, str(error)) from error
+
+
+def _check_sums(path: Path, content: bytes) -> None:
+    """Refuse a file that is not what its checksums are of, as Spark would in the batch."""
+    try:
+        sums = path.with_name(f".{path.name}.crc").read_bytes()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise DamagedFileError(path, error.strerror or str(error)) from error
+    # At least one, so that a damaged length is none that cannot be counted in.
+    size = max(1, int.from_bytes(sums[len(_CHECKSUMS) :][:4]))
+    chunks = (content[start : start + size] for start in range(0, len(content), size))
+    found = b"".join(zlib.crc32(chunk).to_bytes(4) for chunk in chunks)
+    if not sums.startswith(_CHECKSUMS) or sums[len(_CHECKSUMS) + 4 :] != found:
+        raise DamagedFileError(path, "its checksum is another")
 
 
 def _incomplete(path: Path, missing: Path) -> UserError:

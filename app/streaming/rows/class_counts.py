@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from app.files.reading.text_stream import AS_USUAL, TextFormat
 from app.files.sequence import START, FileSequence
-from app.files.text_stream import AS_USUAL, TextFormat
 from app.parsing.row_parser import DEFAULT_RULES, ParsingRules, labels_of
 
 _ROWS_PER_READ = 50_000

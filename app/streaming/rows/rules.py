@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.config.rows import RowSettings
-from app.files.text_stream import TextFormat
+from app.files.reading.text_stream import TextFormat
 from app.parsing.cells import MISSING_TOKENS
 from app.parsing.row_parser import ParsingRules
 from app.parsing.times import TimeRules

@@ -3,7 +3,7 @@
 Rows are handed out as :mod:`app.streaming.sources.replay` does, at most so many a
 batch and numbered in file order. New files join the end of the order
 (:mod:`app.files.manifest`), and no file stops the stream
-(:func:`app.files.readers.open_arrived`).
+(:func:`app.files.reading.readers.open_arrived`).
 
 A file may be removed once the batch with its last row is committed.
 """
@@ -26,14 +26,15 @@ from app.errors import DataLossError, UserError
 from app.files.delta_log import newest_version, open_table, require_deltalake
 from app.files.finders import DeltaFinder, DirectoryFinder
 from app.files.manifest import FileManifest, Finder
-from app.files.readers import open_arrived
+from app.files.reading.readers import open_arrived
+from app.files.reading.text_stream import AS_USUAL, TextFormat
 from app.files.sequence import START, FileSequence, Position, check_position
-from app.files.text_stream import AS_USUAL, TextFormat
 from app.parsing.packed_rows import packed_batches
 from app.streaming.rows.layout import PACKED_ROWS, TYPED, RowLayout
 from app.streaming.sources.file_columns import csv_header, json_columns, parquet_schema
 from app.streaming.sources.pace import Pace, Pacer
 from app.streaming.sources.replay import MOST_ROWS_AT_ONCE
+from app.streaming.spark.runtime import end_with_the_jvm_quietly
 
 _SECONDS_BETWEEN_LOOKS = 0.1
 _LOOK_SHARE = 0.1
@@ -157,6 +158,7 @@ class DirectorySource(DataSource):
         return PACKED_ROWS
 
     def simpleStreamReader(self, schema: StructType) -> DirectoryStreamReader:
+        end_with_the_jvm_quietly()
         place = Path(self.options["place"])
         finder: Finder = (
             DeltaFinder(place) if self.options["kind"] == "delta" else DirectoryFinder(place)

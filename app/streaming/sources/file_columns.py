@@ -6,9 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from app.errors import UserError
-from app.files.readers import TEXT_COLUMN, TextRecords
+from app.files.reading.readers import TEXT_COLUMN, TextRecords
+from app.files.reading.text_stream import AS_USUAL, TextFormat
 from app.files.sequence import START, FileSequence
-from app.files.text_stream import AS_USUAL, TextFormat
 from app.parsing.json_rows import json_value, paths_of
 from app.parsing.raw_batch import RawBatch
 from app.parsing.row_parser import raw_batch_of

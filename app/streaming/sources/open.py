@@ -15,7 +15,7 @@ from app.config.connectors import SourceSpec
 from app.errors import DamagedFileError, UserError
 from app.files.atomic import write_durably
 from app.files.documents import read_json
-from app.files.text_stream import AS_USUAL, TextFormat
+from app.files.reading.text_stream import AS_USUAL, TextFormat
 from app.parsing.packed_rows import ARROW, JSON, PACKED
 from app.streaming.rows.layout import RowLayout
 from app.streaming.sources.directory import layout_of, read_directory

@@ -12,6 +12,7 @@ is asked again. A reader that has come to its live tail is not held back at all.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import secrets
@@ -114,6 +115,8 @@ class Pacer:
         self._ends = False
         self._heeded: dict[str, Any] | None = None
         self._ahead: tuple[Position, list[pa.RecordBatch], Position] | None = None
+        # Those asked for last: a batch that is held, or was looked at ahead, is asked for again.
+        self._known_times: list[tuple[pa.RecordBatch, list[int | None]]] = []
 
     @classmethod
     def of(cls, options: Mapping[str, str]) -> Pacer:
@@ -220,8 +223,12 @@ class Pacer:
         pace = self._pace
         assert pace is not None, "without a pace no time is asked for"
         rules = TimeRules(pace.unit, pace.zone)
-        for batch in rows:
-            yield from row_times(batch, pace.column, rules)
+        known = {id(batch): times for batch, times in self._known_times}
+        self._known_times = [
+            (batch, known.get(id(batch)) or list(row_times(batch, pace.column, rules)))
+            for batch in rows
+        ]
+        return itertools.chain.from_iterable(times for _, times in self._known_times)
 
     def _oldest(self, rows: list[pa.RecordBatch]) -> int:
         """Return the time of the oldest row; where none can be read, the one known before."""

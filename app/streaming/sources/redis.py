@@ -28,6 +28,7 @@ from app.redis_io.stream import START, Position, RedisStream
 from app.redis_io.url import check_redis_url
 from app.streaming.rows.layout import PACKED_ROWS
 from app.streaming.sources.pace import Pace, Pacer
+from app.streaming.spark.runtime import end_with_the_jvm_quietly
 
 DEFAULT_PATIENCE_SECONDS = 60.0
 
@@ -112,6 +113,7 @@ class RedisSource(DataSource):
         return PACKED_ROWS
 
     def simpleStreamReader(self, schema: StructType) -> RedisStreamReader:
+        end_with_the_jvm_quietly()
         return RedisStreamReader(
             self.url,
             self.options["key"],

@@ -21,10 +21,11 @@ from pyspark.sql.datasource import (
 from pyspark.sql.streaming.datasource import SupportsTriggerAvailableNow
 from pyspark.sql.types import StructType
 
+from app.files.reading.text_stream import AS_USUAL, TextFormat
 from app.files.sequence import START, FileSequence, Position
-from app.files.text_stream import AS_USUAL, TextFormat
 from app.parsing.packed_rows import packed_batches
 from app.streaming.rows.layout import PACKED_ROWS, RowLayout
+from app.streaming.spark.runtime import end_with_the_jvm_quietly
 
 MOST_ROWS_AT_ONCE = 10_000
 
@@ -90,7 +91,7 @@ class ReplaySource(DataSource):
     columns
         JSON list of the columns that are needed.
     text
-        See :class:`app.files.text_stream.TextFormat`.
+        See :class:`app.files.reading.text_stream.TextFormat`.
     rows_per_batch
     rows_per_value
         How many rows are packed into one value, at most.
@@ -104,6 +105,7 @@ class ReplaySource(DataSource):
         return PACKED_ROWS
 
     def simpleStreamReader(self, schema: StructType) -> ReplayStreamReader:
+        end_with_the_jvm_quietly()
         rows_per_batch, rows_per_value = (
             int(self.options[name]) for name in ("rows_per_batch", "rows_per_value")
         )

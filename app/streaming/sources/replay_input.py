@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from app.config.run import ReplaySettings
 from app.errors import UserError
 from app.files.delta_log import open_table, snapshot_files
-from app.files.text_stream import TextFormat
+from app.files.reading.text_stream import TextFormat
 from app.parsing.cells import SOUND, numbers
 from app.streaming.rows.layout import TYPED, FeatureColumns, RowLayout
 from app.streaming.rows.rules import text_format

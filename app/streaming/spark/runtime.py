@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import TracebackType
 from typing import TypeVar
 
 from pyspark import Broadcast
@@ -11,6 +13,21 @@ from pyspark.sql import DataFrame, SparkSession
 _QUERY_ID_PROPERTY = "sql.streaming.queryId"
 
 T = TypeVar("T")
+
+
+def end_with_the_jvm_quietly() -> None:
+    """Have this process, the planner of a data source, end without a trace when the JVM is gone.
+
+    A query that ends closes the socket of a planner that may still be at work, and Python would
+    print what its last write failed with.
+    """
+    before = sys.excepthook
+
+    def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not issubclass(kind, ConnectionError):
+            before(kind, error, trace)
+
+    sys.excepthook = show
 
 
 def hadoop_path(path: Path) -> str:

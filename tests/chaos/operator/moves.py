@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from app.registry.open import version_log_of
 from tests.chaos.operator import at_work, files, settings
@@ -110,13 +111,24 @@ def key_fault(step: Step, name: str) -> None:
     step.run(keys=keys)
 
 
+class _CutFile:
+    """A file that was cut, which can be put back."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._whole = path, path.read_bytes()
+        path.write_bytes(self._whole[: len(self._whole) // 2])
+
+    def undo(self) -> None:
+        self._path.write_bytes(self._whole)
+
+    def undo_unnoticed(self) -> list[str]:
+        self.undo()
+        return [self._path.name]
+
+
 def truncated_input(step: Step) -> None:
     """A file that was read is cut, and put back after a run."""
-    path = sorted(step.place.input.directory.rglob("*.csv"))[-1]
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    step.run(may_refuse=True)
-    path.write_bytes(whole)
+    step.run(_CutFile(sorted(step.place.input.directory.rglob("*.csv"))[-1]))
     _append(step)
     step.finish()
 

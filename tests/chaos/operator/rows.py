@@ -233,10 +233,10 @@ class LiveInput(Input):
         self.truth.loose.update(self._unread)
         self.truth.loose.update(event_id for _, event_id, _ in self._held)
         # Their events may be forgotten by then.
-        self.truth.loose.update(event_id for _, event_id in self._late)
+        self.loosen_late()
 
-    def lengthen(self) -> None:
-        """Note that the next run waits for labels that would come too late."""
+    def loosen_late(self) -> None:
+        """Note that what becomes of the labels that are to come too late is not certain."""
         self.truth.loose.update(event_id for _, event_id in self._late)
 
     @property

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from app.errors import DataLossError, UserError
-from app.files import readers
-from app.files.sequence import START, FileSequence
+from app.files.reading import readers
+from app.files.sequence import START, FileSequence, check_read
 
 CUTS = [1, 2, 3, 7, 1000]
 CONTENT = {
@@ -270,6 +270,24 @@ def test_a_parquet_file_that_became_shorter_than_what_was_read_is_named(tmp_path
     write_parquet(tmp_path, [[1]], row_group_size=1)
     with pytest.raises(DataLossError, match=r"0\.parquet has 1 rows, and 2 were read"):
         fresh(files, "parquet").read(position, 2)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_file_that_was_cut_is_found_before_it_is_read_on(dataset, size):
+    files, file_format = dataset
+    _, position = fresh(files, file_format).read(START, size)
+    check_read(position, files, named="the list")
+    path = Path(files[position["file"]])
+    whole = path.read_bytes()
+    if file_format == "parquet":
+        pq.write_table(pa.table({"x": pa.array([], pa.int64())}), path)
+    else:
+        path.write_bytes(whole[: position["unit"] - 1])
+    if position["unit"] > 1:
+        with pytest.raises(DataLossError, match=f"{path} has .* were read"):
+            check_read(position, files, named="the list")
+    path.unlink()
+    check_read(position, files, named="the list")
 
 
 @pytest.mark.parametrize("content", [b"PAR1 no more", b""])

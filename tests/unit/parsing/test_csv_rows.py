@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.contract import NULL_FEATURE, UNPARSABLE, WRONG_LENGTH
-from app.files.lines import CsvDialect
+from app.files.reading.lines import CsvDialect
 from app.parsing.row_parser import ParsingRules
 from app.parsing.times import TimeRules
 from tests.unit.rows import KEYED, SECONDS, parsed, text_batch, validated

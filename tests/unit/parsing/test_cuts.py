@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.contract import Contract
-from app.files.lines import COMMAS, DELIMITERS, CsvDialect
+from app.files.reading.lines import COMMAS, DELIMITERS, CsvDialect
 from app.parsing.cells import MISSING_TOKENS
 from app.parsing.packed_rows import packed, unpacked
 from app.parsing.row_parser import DEFAULT_RULES, ParsingRules, RowParser

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 
 from app.contract import INFINITE_FEATURE, NAN_FEATURE, NULL_FEATURE, NULL_ID, UNPARSABLE, Contract
 from app.files.finders import DeltaFinder
-from app.files.readers import open_arrived
+from app.files.reading.readers import open_arrived
 from app.files.sequence import START, FileSequence
 from app.parsing.cells import MISSING_TOKENS, canonical_text
 from app.parsing.packed_rows import ARROW, JSON, RowSource

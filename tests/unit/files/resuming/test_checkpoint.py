@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import struct
+import zlib
 
 import pytest
 
@@ -10,18 +12,25 @@ from app.files.resuming.checkpoint import Checkpoint, inspect_checkpoint
 QUERY = "375d64ce-545c-4ecc-a04c-8a8e5647c823"
 
 
+def write(path, text, chunk=512):
+    """Write a file as Hadoop does, with its checksums beside."""
+    content = text.encode()
+    path.write_bytes(content)
+    chunks = [content[start : start + chunk] for start in range(0, len(content), chunk)]
+    sums = b"".join(struct.pack(">I", zlib.crc32(each)) for each in chunks)
+    path.with_name(f".{path.name}.crc").write_bytes(b"crc\0" + struct.pack(">I", chunk) + sums)
+
+
 def make(path, planned, committed, first=0):
-    """Write a checkpoint as Spark does, with its checksums beside."""
+    """Write a checkpoint as Spark does."""
     for name in ("offsets", "commits"):
         (path / name).mkdir(parents=True)
-    (path / "metadata").write_text(json.dumps({"id": QUERY}))
-    (path / ".metadata.crc").write_bytes(b"crc")
+    write(path / "metadata", json.dumps({"id": QUERY}))
     for batch in range(first, planned + 1):
         position = json.dumps({"file": 0, "unit": batch, "row": batch, "ended": 0})
-        (path / "offsets" / str(batch)).write_text(f'v1\n{{"conf":{{}}}}\n{position}\n-')
-        (path / "offsets" / f".{batch}.crc").write_bytes(b"crc")
+        write(path / "offsets" / str(batch), f'v1\n{{"conf":{{}}}}\n{position}\n-')
     for batch in range(first, committed + 1):
-        (path / "commits" / str(batch)).write_text('v1\n{"nextBatchWatermarkMs":0}')
+        write(path / "commits" / str(batch), 'v1\n{"nextBatchWatermarkMs":0}')
     return path
 
 
@@ -82,6 +91,29 @@ class TestNotWhole:
         with pytest.raises(DamagedFileError, match=f"{path / name} is damaged: ") as raised:
             inspect_checkpoint(path)
         assert "\n" not in str(raised.value)
+
+    @pytest.mark.parametrize("name", ["metadata", "offsets/5", "offsets/4", "commits/5"])
+    @pytest.mark.parametrize("flipped", ["file", "sums"])
+    def test_a_bit_that_leaves_it_readable_is_found_by_the_checksum(self, path, name, flipped):
+        make(path, 5, 5)
+        place = path / name
+        if flipped == "sums":
+            place = place.with_name(f".{place.name}.crc")
+        content = bytearray(place.read_bytes())
+        content[-2] ^= 1
+        place.write_bytes(content)
+
+        with pytest.raises(DamagedFileError, match=f"{path / name} is damaged: "):
+            inspect_checkpoint(path)
+
+    def test_checksums_are_those_of_chunks_and_may_be_missing(self, path):
+        make(path, 5, 5)
+        text = "v1\n{}\n" + json.dumps({"row": "x" * 2000}) + "\n-"
+        for chunk in (7, 512, 4096):
+            write(path / "offsets" / "5", text, chunk)
+            assert inspect_checkpoint(path).planned == 5
+        (path / "offsets" / ".5.crc").unlink()
+        assert inspect_checkpoint(path).planned == 5
 
     def test_all_commits_gone(self, path):
         make(path, 5, -1)

@@ -11,6 +11,8 @@ import pyarrow as pa
 import pytest
 
 from app.errors import StorageError
+from app.parsing.row_parser import row_times
+from app.streaming.sources import pace as pace_module
 from app.streaming.sources.pace import HELD, UNKNOWN_TIME, Pace, Pacer, oldest_unread
 from tests.unit.rows import text_batch, typed_batch
 
@@ -257,6 +259,25 @@ def test_a_row_that_is_dated_far_ahead_does_not_hide_the_older_ones_behind_it(
         assert oldest_unread([tmp_path / "a", tmp_path / "b"]) <= min(unread) * SECOND
         went_on = [source.read(20) for source in sources]
         assert any(went_on)
+
+
+def test_the_times_of_a_batch_are_read_once_however_long_it_is_held(tmp_path, monkeypatch):
+    read = []
+
+    def counted(rows, *how):
+        read.extend(rows["text"].to_pylist())
+        return row_times(rows, *how)
+
+    monkeypatch.setattr(pace_module, "row_times", counted)
+    a, b = Source(tmp_path, "a", "b", False), Source(tmp_path, "b", "a", False)
+    a.times, b.times = [5000.0 + t for t in range(40)], [float(t) for t in range(200)]
+    for source in (a, b):
+        source.fix()
+    while not b.is_read:
+        a.read(20)
+        b.read(20)
+    assert not a.read_times
+    assert len(read) == len(set(read)) == 20 + 200
 
 
 def test_a_row_whose_time_cannot_be_read_is_no_newer_than_the_one_before(tmp_path):

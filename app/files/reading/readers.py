@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from app.errors import DataLossError, UserError
-from app.files.lines import COMMAS, csv_cells, is_open_record
-from app.files.text_stream import AS_USUAL, UTF_8, TextFormat, is_plain, open_text
+from app.files.reading.lines import COMMAS, csv_cells, is_open_record
+from app.files.reading.text_stream import AS_USUAL, UTF_8, TextFormat, is_plain, open_text
 
 TEXT_FORMATS = ("csv", "json")
 

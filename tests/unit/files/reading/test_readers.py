@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from app.errors import DataLossError, UserError
-from app.files import readers
-from app.files.readers import MAX_RECORD_BYTES, open_arrived, open_named
+from app.files.reading import readers
+from app.files.reading.readers import MAX_RECORD_BYTES, open_arrived, open_named
 from app.files.sequence import START, FileSequence
 from app.parsing.row_parser import raw_batch_of
 

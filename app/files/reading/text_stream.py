@@ -21,7 +21,7 @@ import orjson
 import pyarrow as pa
 
 from app.errors import UserError
-from app.files.lines import CsvDialect, delimiter_of
+from app.files.reading.lines import CsvDialect, delimiter_of
 
 UTF_8 = "utf-8"
 
@@ -37,7 +37,7 @@ class TextFormat:
     delimiter
         None takes what a file's header has: a comma, a semicolon, a tab or a bar.
     escapes, decimal, thousands
-        See :class:`app.files.lines.CsvDialect`.
+        See :class:`app.files.reading.lines.CsvDialect`.
     """
 
     encoding: str = UTF_8
