@@ -5,10 +5,12 @@ It knows no Spark, so that everything that reads a row decides by it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from app.errors import StateError
 
@@ -19,6 +21,7 @@ FUTURE_TIME = "future_time"
 NULL_FEATURE = "null_feature"
 NAN_FEATURE = "nan_feature"
 INFINITE_FEATURE = "infinite_feature"
+ALL_MISSING = "all_missing"
 WRONG_LENGTH = "wrong_length"
 UNPARSABLE = "unparsable"
 NULL_LABEL = "null_label"
@@ -32,6 +35,97 @@ LATE_FEEDBACK = "late_feedback"
 # As an integer is written, so that nothing of the label is lost: 01 is a text.
 _INTEGER = re.compile(r"0|-?[1-9][0-9]*")
 _MOST_DIGITS = 18
+
+
+@dataclass(frozen=True)
+class Category:
+    """The categories of a column, each with a slot of its own.
+
+    Slots are laid out as by Keras's ``StringLookup`` with a mask token: 0 stands for a missing
+    value, then come ``n_hashed`` slots that categories outside the vocabulary share by their
+    hash, then the vocabulary.
+
+    Parameters
+    ----------
+    vocabulary
+        Categories as :func:`app.parsing.cells.texts` gives them.
+    n_hashed
+        At least 1.
+    """
+
+    vocabulary: tuple[str, ...]
+    n_hashed: int
+
+    @property
+    def n_slots(self) -> int:
+        return 1 + self.n_hashed + len(self.vocabulary)
+
+    def slots(self, names: Sequence[str | None]) -> list[int]:
+        """Return the slot of each category, 0 for None."""
+        first = 1 + self.n_hashed
+        known = {name: first + place for place, name in enumerate(self.vocabulary)}
+        return [
+            0 if name is None else known[name] if name in known else self._hashed(name)
+            for name in names
+        ]
+
+    def _hashed(self, name: str) -> int:
+        digest = hashlib.blake2b(name.encode(errors="surrogatepass"), digest_size=8).digest()
+        return 1 + int.from_bytes(digest, "big") % self.n_hashed
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How the features of a row become numbers, beside those that are numbers.
+
+    Parameters
+    ----------
+    categories
+        By column.
+    indicators
+        Columns of numbers whose missing values have an input of their own.
+    imputes
+        Whether a row may lack some of its features. One that lacks any is of no use otherwise.
+    """
+
+    categories: Mapping[str, Category] = field(default_factory=dict)
+    indicators: tuple[str, ...] = ()
+    imputes: bool = False
+
+    def category_slots(self, features: Sequence[str]) -> tuple[int, ...]:
+        """Return how many slots each feature has, 0 for a number; empty when all are numbers."""
+        if not self.categories:
+            return ()
+        found = map(self.categories.get, features)
+        return tuple(0 if each is None else each.n_slots for each in found)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what is not as it is by default, for JSON."""
+        found: dict[str, Any] = {}
+        if self.categories:
+            found["categories"] = {
+                name: {"vocabulary": each.vocabulary, "hashed": each.n_hashed}
+                for name, each in self.categories.items()
+            }
+        if self.indicators:
+            found["indicators"] = self.indicators
+        if self.imputes:
+            found["missing"] = "impute"
+        return found
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> Encoding:
+        """Return what :meth:`to_dict` has written."""
+        categories = {
+            name: Category(tuple(each["vocabulary"]), int(each["hashed"]))
+            for name, each in found.get("categories", {}).items()
+        }
+        indicators = tuple(found.get("indicators", ()))
+        return cls(categories, indicators, found.get("missing") == "impute")
+
+
+NUMBERS = Encoding()
+"""Every feature is a number, and none may be missing."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +152,7 @@ class Contract:
         Column of the time; without it rows have none.
     is_array
         Whether ``features`` names one array column.
+    encoding
     """
 
     columns: tuple[str, ...]
@@ -68,6 +163,7 @@ class Contract:
     id: str | None = None
     time: str | None = None
     is_array: bool = False
+    encoding: Encoding = NUMBERS
 
     @classmethod
     def of_feedback(
@@ -84,7 +180,7 @@ class Contract:
     def to_metadata(self) -> dict[str, str]:
         """Return what a model's state must say of its rows."""
         fixed = {"features": self.features, "classes": self.classes}
-        return {"contract": json.dumps(fixed)}
+        return {"contract": json.dumps(fixed | self.encoding.to_dict())}
 
 
 @dataclass(frozen=True)
@@ -93,6 +189,7 @@ class FixedContract:
 
     features: tuple[str, ...]
     classes: tuple[str, ...]
+    encoding: Encoding
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> FixedContract:
@@ -105,6 +202,7 @@ class FixedContract:
         """
         try:
             fixed = json.loads(metadata["contract"])
-            return cls(tuple(fixed["features"]), tuple(fixed["classes"]))
-        except (KeyError, RecursionError, TypeError, ValueError) as error:
+            encoding = Encoding.from_dict(fixed)
+            return cls(tuple(fixed["features"]), tuple(fixed["classes"]), encoding)
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise StateError(f"a state without a usable contract of its rows: {error}") from error

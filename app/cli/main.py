@@ -11,6 +11,7 @@ import rich_click as click
 
 from app.cli.compact import compact
 from app.cli.console import run
+from app.cli.inspect import inspect
 from app.cli.options import PATH, integer, is_from_environment, json_option, redis_url_option
 from app.cli.replay import replay
 from app.cli.runs import run_command
@@ -100,6 +101,7 @@ def generate(output: Path, rows: int, features: int, seed: int) -> None:
 for command in (
     run_command(ReplaySettings, replay),
     run_command(StreamSettings, stream),
+    inspect,
     history,
     rollback,
     rebuild,

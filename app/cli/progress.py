@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -58,9 +59,16 @@ class ConsoleListener(Listener):
             error=error,
         )
 
+    def described(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            self._print(line)
+
     def warned(self, message: str) -> None:
+        self._print(f"note: {message}")
+
+    def _print(self, line: str) -> None:
         self._progress.console.print(
-            f"note: {message}", markup=False, emoji=False, highlight=False, soft_wrap=True
+            line, markup=False, emoji=False, highlight=False, soft_wrap=True
         )
 
     def __enter__(self) -> ConsoleListener:

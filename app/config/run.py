@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from app.config.connectors import SinkSpec, SourceSpec, parse_sink, parse_source
+from app.config.features import FeatureSettings, InputSettings
 from app.config.model import ModelOptions
 from app.config.options import (
     MATCHING,
@@ -16,10 +17,8 @@ from app.config.options import (
     ROWS,
     Option,
     options_of,
-    parse_names,
     parse_path,
 )
-from app.config.rows import RowSettings
 from app.config.validation import (
     require,
     require_above_0,
@@ -34,28 +33,24 @@ TAKEOVER, WAIT, EXIT = "takeover", "wait", "exit"
 IF_RUNNING = (TAKEOVER, WAIT, EXIT)
 DRIVER, ROCKSDB = "driver", "rocksdb"
 STATE_STORES = (DRIVER, ROCKSDB)
-FORMATS = ("csv", "json", "parquet", "delta")
 
 _EVENTS = SourceSpec("redis", "json", "events")
 _FEEDBACK = SourceSpec("redis", "json", "feedback")
 _LEAST_LAG = 3600.0
 _MODEL_OPTIONS = tuple(each.name for each in dataclasses.fields(ModelOptions))
 
-SettingsT = TypeVar("SettingsT", bound="RunSettings")
+SettingsT = TypeVar("SettingsT", bound=FeatureSettings)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunSettings(RowSettings):
-    """What every run that learns is asked to do.
+class RunSettings(FeatureSettings):
+    """What every run that learns is asked to do. Parameters are those of
+    :class:`~app.config.features.FeatureSettings`, and these.
 
     Parameters
     ----------
     workdir
         Directory for everything the run keeps.
-    features
-        Feature columns, or the one column that holds an array of them.
-    classes
-        Labels in class order.
     redis_url
         Redis of the registry. If not given, a private redis-server.
     executor_redis_url
@@ -96,12 +91,6 @@ class RunSettings(RowSettings):
     """
 
     workdir: Annotated[Path, Option(parse=parse_path)]
-    features: Annotated[
-        tuple[str, ...] | None, Option(ROWS, metavar="A,B,C", parse=parse_names)
-    ] = None
-    classes: Annotated[tuple[str, ...] | None, Option(ROWS, metavar="A,B,C", parse=parse_names)] = (
-        None
-    )
     # A URL may hold a password.
     redis_url: Annotated[str | None, Option(REGISTRY, metavar="URL", envvar="REDIS_URL")] = field(
         default=None, repr=False
@@ -135,12 +124,6 @@ class RunSettings(RowSettings):
         for name in ("keep_predictions", "keep_dead_letters"):
             if getattr(self, name) is not None:
                 require_above_0(name, getattr(self, name))
-        for name in ("features", "classes"):
-            value = getattr(self, name)
-            sound = value is None or (len(set(value)) == len(value) and all(value))
-            require(sound, name, "different names, none of them empty", value)
-        enough = self.classes is None or len(self.classes) >= 2
-        require(enough, "classes", "at least two labels", self.classes)
         for name in self.model_options:
             known = name in _MODEL_OPTIONS
             require(known, "model_options", "fields of ModelOptions", name)
@@ -149,39 +132,19 @@ class RunSettings(RowSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReplaySettings(RunSettings):
-    """What a replay is asked to do. Parameters are those of :class:`RunSettings`, and these.
+class ReplaySettings(InputSettings, RunSettings):
+    """What a replay is asked to do. Parameters are those of :class:`RunSettings` and
+    :class:`~app.config.features.InputSettings`, and this.
 
     Parameters
     ----------
-    input
-        A file, or a directory of files read in order of their names.
-    format : {"csv", "json", "parquet", "delta"}
-        What the files are; json is an object a line.
-    label
-        Column of the class label; a row without one is scored and not learned.
-    features
-        Feature columns, or the one column that holds an array of them. If not given, all
-        columns but label, id and time.
-    classes
-        Labels in class order. If not given, those of the input.
-    id
-        Column of the event id. If not given, rows are numbered.
-    time
-        Column of the event time. If not given, rows have none.
     rows_per_batch
         Rows of one micro-batch; a version is published after each.
     """
 
-    input: Annotated[Path, Option(parse=parse_path)]
-    format: Annotated[str, Option(choices=FORMATS)]
-    label: Annotated[str, Option(ROWS)]
-    id: Annotated[str | None, Option(ROWS)] = None
-    time: Annotated[str | None, Option(ROWS)] = None
     rows_per_batch: Annotated[int, Option(ROWS)] = 5000
 
     def __post_init__(self) -> None:
-        require_choice(self, "format", FORMATS)
         require_int(self, "rows_per_batch", 1)
         super().__post_init__()
 
@@ -314,4 +277,6 @@ def settings_from(kind: type[SettingsT], given: Mapping[str, Any]) -> SettingsT:
             values[name] = option.value(value, name)
         elif name != "model_options":
             raise InvalidParameterError(name, f"is no option of {kind.__name__}")
-    return kind(**values, model_options=model_options)
+    if model_options:
+        values["model_options"] = model_options
+    return kind(**values)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from app.monitor.records import BatchRecord
 
 
@@ -13,6 +15,9 @@ class Listener:
 
     def committed(self, record: BatchRecord) -> None:
         """A batch is done."""
+
+    def described(self, lines: Sequence[str]) -> None:
+        """A new model is made for an input that looks like this."""
 
     def warned(self, message: str) -> None:
         """Something deserves the user's attention, and the run goes on."""

@@ -141,7 +141,9 @@ def numbers(values: pa.Array, missing: Sequence[str] = MISSING_TOKENS) -> tuple[
         numbers = np.where(infinite, np.nan, numbers)
     tokens = numbers_among(tuple(missing))
     if tokens:
-        faults[np.isin(numbers, tokens)] = NULL
+        is_token = np.isin(numbers, tokens)
+        faults[is_token] = NULL
+        numbers = np.where(is_token, np.nan, numbers)
     return numbers, faults
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain
 from operator import itemgetter
 from typing import Any
@@ -72,6 +72,16 @@ class JsonBatch:
         if self.kept is None or place in self.kept:
             return str(line, "utf-8").strip()
         return corrupt_json("" if line is None else line.decode(errors="backslashreplace"))
+
+    def first_places(self, known: Collection[str]) -> dict[str, int]:
+        """Return the names of values that are not known, each with the first place it is at."""
+        found: dict[str, int] = {}
+        for i, row in enumerate(self._objects):
+            for name in row.keys() - known:
+                if isinstance(row[name], dict):
+                    continue
+                found.setdefault(name, i if self.kept is None else int(self.kept[i]))
+        return found
 
     def _exact(self, i: int) -> dict[str, Any]:
         place = i if self.kept is None else int(self.kept[i])

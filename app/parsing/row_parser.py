@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.contract import (
+    ALL_MISSING,
     FUTURE_TIME,
     INFINITE_FEATURE,
     NAN_FEATURE,
@@ -26,6 +27,7 @@ from app.contract import (
     UNKNOWN_LABEL,
     UNPARSABLE,
     WRONG_LENGTH,
+    Category,
     Contract,
 )
 from app.files.reading.lines import CsvDialect
@@ -97,7 +99,8 @@ class RowParser:
         named = [*contract.features, *(name for name in roles if name is not None)]
         self.needed = tuple(dict.fromkeys(named))
         # Of a column that is more than a feature the text counts too.
-        self._numeric = tuple(name for name in contract.features if name not in roles)
+        text = {*roles, *contract.encoding.categories}
+        self._numeric = tuple(name for name in contract.features if name not in text)
         self._tells_missing_numbers = bool(cells.numbers_among(rules.missing))
         self._classes = pa.array(contract.classes, _STRING)
         self.schema = pa.schema(
@@ -127,7 +130,8 @@ class RowParser:
         -------
         pa.RecordBatch
             ``sequence`` (int64), ``event_id`` (string), ``event_time`` (timestamp[us, UTC]),
-            ``features`` (fixed-size list of D float64, null in a bad row and in feedback),
+            ``features`` (fixed-size list of D float64, null in a bad row and in feedback;
+            within it NaN is a missing number, and a category its slot),
             ``label_index`` (int32, null without a label), ``reason`` (string, null in a good
             row), ``row`` (string: a bad row as JSON, null in a good one unless asked for).
         """
@@ -163,11 +167,14 @@ class RowParser:
             reasons.add(NULL_ID, pc.is_null(ids))
         features, usable = pa.nulls(n, self.schema.field("features").type), None
         if contract.features:
-            values, faults = self._features(raw, n, reasons)
+            usable, faults = self._features(raw, n, reasons)
+            if faults is not None and contract.encoding.imputes:
+                is_missing = (faults == NULL) | (faults == cells.NAN)
+                reasons.add(ALL_MISSING, is_missing.all(axis=1))
+                faults = np.where(is_missing, cells.SOUND, faults)
             for fault, reason in _FAULTS.items():
                 if faults is not None:
                     reasons.add(reason, (faults == fault).any(axis=1))
-            usable = values
         found = pa.nulls(n, _TIME)
         if contract.time is not None:
             column = _column(raw, contract.time, n)
@@ -206,15 +213,30 @@ class RowParser:
         contract = self.contract
         if contract.is_array:
             return self._array_features(raw, n, reasons)
-        matrix = None if self._tells_missing_numbers else raw.matrix(contract.features)
-        if matrix is not None and cells.are_usable(matrix):
-            return matrix, None
+        categories = contract.encoding.categories
+        if not (self._tells_missing_numbers or categories):
+            matrix = raw.matrix(contract.features)
+            if matrix is not None and cells.are_usable(matrix):
+                return matrix, None
         matrix = np.empty((n, contract.n_features))
         faults = np.zeros((n, contract.n_features), np.uint8)
         for j, name in enumerate(contract.features):
             column = _column(raw, name, n)
-            matrix[:, j], faults[:, j] = cells.numbers(column, self.rules.missing)
+            if name in categories:
+                matrix[:, j] = self._slots(categories[name], column)
+                faults[:, j] = np.where(matrix[:, j] == 0, NULL, cells.SOUND)
+            else:
+                matrix[:, j], faults[:, j] = cells.numbers(column, self.rules.missing)
         return matrix, faults
+
+    def _slots(self, category: Category, column: pa.Array) -> np.ndarray:
+        """Return the slot of each cell of a category's column."""
+        missing = _unless_named(self.rules.missing, category.vocabulary)
+        encoded = cells.texts(column, missing).dictionary_encode()
+        slots = np.array([*category.slots(encoded.dictionary.to_pylist()), 0])
+        # Missing cells have no place in the dictionary.
+        found: np.ndarray = slots[pc.fill_null(encoded.indices, -1).to_numpy()]
+        return found
 
     def _array_features(
         self, raw: RawBatch, n: int, reasons: _Reasons
@@ -236,9 +258,7 @@ class RowParser:
 
     def _labels(self, raw: RawBatch, n: int) -> pa.Array:
         assert self.contract.label is not None
-        # A class may have the name of what else stands for a missing value.
-        taken = {name.lower() for name in self.contract.classes}
-        missing = [token for token in self.rules.missing if token not in taken]
+        missing = _unless_named(self.rules.missing, self.contract.classes)
         return cells.texts(_column(raw, self.contract.label, n), missing)
 
 
@@ -285,6 +305,12 @@ def raw_batch_of(
         dialect = CsvDialect.from_metadata(said)
         return CsvBatch(batch, json.loads(said["header"]), needed, numeric, missing, dialect)
     return JsonBatch(batch) if said["format"] == "json" else TypedBatch(batch)
+
+
+def _unless_named(missing: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return what stands for a missing value, but for what is the name of something."""
+    taken = {name.lower() for name in names}
+    return [token for token in missing if token not in taken]
 
 
 class _Reasons:

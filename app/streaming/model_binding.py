@@ -6,25 +6,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from app.config.features import IMPUTE, REJECT
 from app.config.model import ModelConfig
 from app.config.options import option_name
 from app.config.run import RunSettings
-from app.contract import Contract, FixedContract
+from app.contract import Contract, Encoding, FixedContract
 from app.errors import UserError
+from app.inspection.classes import named_classes
 from app.model.state import config_from_metadata, config_to_metadata
-from app.parsing.cells import canonical_text
 from app.registry.open import OpenModel
 from app.registry.version import ModelVersion
 from app.streaming.rows.layout import FeatureColumns, RowLayout
 
 if TYPE_CHECKING:
     from app.model import HBPClassifier
-
-_MOST_SHOWN = 5
-_LEAST_MEASURED = 20
-
-RARE_LABEL_SHARE = 0.001
-"""A label on a smaller share of the labelled rows, or on one row, is not taken for a class."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +39,7 @@ class ModelInput:
     features: FeatureColumns
     roles: Roles
 
-    def contract(self, classes: tuple[str, ...]) -> Contract:
+    def contract(self, classes: tuple[str, ...], encoding: Encoding) -> Contract:
         return Contract(
             columns=self.layout.columns,
             features=self.features.names,
@@ -54,6 +49,7 @@ class ModelInput:
             id=self.roles.id,
             time=self.roles.time,
             is_array=self.features.is_array,
+            encoding=encoding,
         )
 
 
@@ -82,7 +78,8 @@ def bind_model(
     settings: RunSettings,
     opened: OpenModel,
     rows: ModelInput,
-    classes_of_input: Callable[[], tuple[str, ...]],
+    design: Callable[[], FixedContract],
+    given: FixedContract | None = None,
 ) -> BoundModel:
     """Return the registry's model if it fits the input, or create one for the input.
 
@@ -91,8 +88,10 @@ def bind_model(
     settings
     opened
     rows
-    classes_of_input
-        Gives the classes of a new model when the settings do not.
+    design
+        Gives what a new model is made for.
+    given
+        What a model that is there must have been made for.
 
     Raises
     ------
@@ -103,14 +102,20 @@ def bind_model(
 
     classifier = None
     if opened.current is None:
-        classifier = _create(settings, opened, rows, classes_of_input)
+        classifier = _create(settings, opened, rows, design)
     stored = opened.stored
     config = config_from_metadata(stored.metadata)
     fixed = FixedContract.from_metadata(stored.metadata)
     # Also of a model that was just created: another learner may have been first.
     _check_fit(settings, rows.features, config, fixed)
+    if given is not None and given.encoding != fixed.encoding:
+        raise UserError(
+            f"--contract: model {settings.model!r} of {settings.workdir} was created with other "
+            "categories or missing values; leave the option out, or begin anew in another work "
+            "directory"
+        )
     features = FeatureColumns(fixed.features, config.n_features, rows.features.is_array)
-    contract = ModelInput(rows.layout, features, rows.roles).contract(fixed.classes)
+    contract = ModelInput(rows.layout, features, rows.roles).contract(fixed.classes, fixed.encoding)
     if classifier is None or classifier.config != config:
         classifier = HBPClassifier.from_config(config)
     classifier.set_state(stored.state)
@@ -121,14 +126,21 @@ def _create(
     settings: RunSettings,
     opened: OpenModel,
     rows: ModelInput,
-    classes_of_input: Callable[[], tuple[str, ...]],
+    design: Callable[[], FixedContract],
 ) -> HBPClassifier:
     """Create the model, unless another learner has by now, and return what was to be it."""
     from app.model import HBPClassifier
 
-    contract = rows.contract(_named_classes(settings) or classes_of_input())
+    made_for = design()
+    contract = rows.contract(made_for.classes, made_for.encoding)
+    encoding, features = contract.encoding, contract.features
     config = ModelConfig(
-        n_features=contract.n_features, n_classes=len(contract.classes), **settings.model_options
+        n_features=contract.n_features,
+        n_classes=len(contract.classes),
+        category_slots=encoding.category_slots(features),
+        indicators=tuple(features.index(name) for name in encoding.indicators),
+        imputes=encoding.imputes,
+        **settings.model_options,
     )
     classifier = HBPClassifier.from_config(config)
     opened.create(classifier.get_state(), config_to_metadata(config) | contract.to_metadata())
@@ -143,7 +155,7 @@ def _check_fit(
         had = getattr(config, name)
         if value != had:
             raise UserError(f"{option_name(name)} is {value}, but {where} was created with {had}")
-    classes = _named_classes(settings)
+    classes = None if settings.classes is None else named_classes(settings.classes)
     if classes not in (None, fixed.classes):
         raise UserError(
             f"--classes is {','.join(classes)}, but {where} was created with "
@@ -154,76 +166,12 @@ def _check_fit(
             f"--features: the input has {', '.join(features.names)}, but {where} was created "
             f"with {', '.join(fixed.features)}"
         )
-
-
-def _named_classes(settings: RunSettings) -> tuple[str, ...] | None:
-    """Return the classes that the settings name, as labels are read."""
-    if settings.classes is None:
-        return None
-    classes = tuple(map(canonical_text, settings.classes))
-    if len(set(classes)) < len(classes):
-        raise UserError(f"--classes: {','.join(settings.classes)} names one label twice")
-    return classes
-
-
-def choose_classes(
-    counts: Mapping[str, int], column: str, warn: Callable[[str], None]
-) -> tuple[str, ...]:
-    """Return the labels of an input that are common enough to be classes, in class order.
-
-    Parameters
-    ----------
-    counts
-        Labelled rows by label.
-    column
-        The label's column, for the message.
-    warn
-        Given a message about labels that were left out.
-
-    Raises
-    ------
-    UserError
-        When there are fewer than two, or the labels look like numbers that are measured.
-    """
-    total = sum(counts.values())
-    _refuse_measured(counts, column, total)
-    classes = [name for name, n in counts.items() if n > 1 and n >= RARE_LABEL_SHARE * total]
-    if len(classes) < 2:
-        held = sorted(counts.items(), key=lambda item: -item[1])[:_MOST_SHOWN]
-        shown = ", ".join(f"{name} on {n:,} rows" for name, n in held) or "no label"
-        name_them = f"; name the classes with --classes {','.join(sorted(counts))}"
+    categorical = {*fixed.encoding.categories}
+    if not categorical >= {*(settings.categorical or ())}:
         raise UserError(
-            f"--label: column '{column}' holds {shown}; at least 2 labels on more than a row in a "
-            f"thousand are needed{name_them if 2 <= len(counts) <= _MOST_SHOWN else ''}"
+            f"--categorical is {','.join(settings.categorical or ())}, but {where} was created "
+            f"with {', '.join(categorical) or 'none'} as categories"
         )
-    classes.sort(key=_label_order)
-    left_out = sorted(counts.keys() - set(classes), key=_label_order)
-    if left_out:
-        warn(
-            f"classes are {', '.join(classes)}; rare labels are left out and become dead "
-            f"letters: {', '.join(left_out[:5])}{' …' if len(left_out) > 5 else ''} "
-            "(name the classes with --classes)"
-        )
-    return tuple(classes)
-
-
-def _refuse_measured(counts: Mapping[str, int], column: str, total: int) -> None:
-    """Refuse labels that are many different numbers, most of them once and not all whole."""
-    once = sum(n == 1 for n in counts.values())
-    if len(counts) < _LEAST_MEASURED or once < len(counts) / 2:
-        return
-    if all(_label_order(name)[0] == 0 for name in counts) and any("." in name for name in counts):
-        examples = ", ".join(list(counts)[:3])
-        raise UserError(
-            f"--label: column '{column}' looks measured: {len(counts):,} different numbers on "
-            f"{total:,} rows, such as {examples}. A classifier learns classes: cut the numbers "
-            "into ranges, or name the classes with --classes"
-        )
-
-
-def _label_order(label: str) -> tuple[int, float, str]:
-    """Order numbers by value and before text."""
-    try:
-        return 0, float(label), label
-    except ValueError:
-        return 1, 0.0, label
+    policy = IMPUTE if fixed.encoding.imputes else REJECT
+    if settings.missing not in (None, policy):
+        raise UserError(f"--missing is {settings.missing}, but {where} was created with {policy}")

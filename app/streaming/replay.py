@@ -9,12 +9,15 @@ from pathlib import Path
 from pyspark.sql import DataFrame, SparkSession
 
 from app.config.run import ReplaySettings
+from app.contract import FixedContract
 from app.files.finders import NamedFinder
 from app.files.manifest import FileManifest
 from app.files.resuming.checkpoint import Checkpoint
 from app.files.resuming.remembered import RememberedSettings
 from app.files.sequence import ListDigests, check_read
 from app.files.workdir import WorkDirectory
+from app.inspection.description import in_short
+from app.inspection.document import with_contract
 from app.monitor.batch_log import BatchLog
 from app.monitor.listener import Listener
 from app.monitor.metrics import RunSummary
@@ -23,14 +26,13 @@ from app.registry.open import OpenModel
 from app.streaming.batch_writer import BatchWriter
 from app.streaming.feedback.proof import check_no_seen_ids, check_seen_ids
 from app.streaming.lineage import FileInput, Input
-from app.streaming.model_binding import BoundModel, ModelInput, Roles, choose_classes
+from app.streaming.model_binding import BoundModel, ModelInput, Roles
 from app.streaming.query import StopRequest
 from app.streaming.replay_writer import ReplayWriter
-from app.streaming.rows.class_counts import count_labels
 from app.streaming.rows.rules import parsing_rules, text_format
 from app.streaming.run import run
 from app.streaming.sources.replay import read_replay
-from app.streaming.sources.replay_input import count_rows, read_input
+from app.streaming.sources.replay_input import count_rows, design_of_input, read_input
 from app.streaming.spark.conf import QUERY_CONF
 from app.streaming.spark.scorers import Scorers
 
@@ -46,7 +48,8 @@ def replay(
 
     Parameters and errors are those of :func:`app.streaming.run.run`.
     """
-    return run(_ReplayJob(settings), settings, listener, stop)
+    settings, given = with_contract(settings)
+    return run(_ReplayJob(settings, given), settings, listener, stop)
 
 
 def scoring_tasks(cores: int, rows_per_batch: int) -> int:
@@ -69,8 +72,9 @@ class _ReplayJob:
     ends_by_itself = True
     conf = QUERY_CONF
 
-    def __init__(self, settings: ReplaySettings) -> None:
+    def __init__(self, settings: ReplaySettings, given: FixedContract | None) -> None:
         self._settings = settings
+        self.given = given
         self._files: tuple[str, ...] = ()
         self._tasks = self._rows_per_task = 1
 
@@ -115,16 +119,12 @@ class _ReplayJob:
         fed = FileInput(self._files, layout.row_format == "csv")
         return ModelInput(layout, self._input.features, roles), fed
 
-    def find_classes(self, listener: Listener) -> tuple[str, ...]:
-        label = self._settings.label
-        counts = count_labels(
-            self._input.files,
-            self._input.layout.row_format,
-            label,
-            parsing_rules(self._settings),
-            text_format(self._settings),
-        )
-        return choose_classes(counts, label, listener.warned)
+    def design(self, listener: Listener) -> FixedContract:
+        design = design_of_input(self._settings, self._input, self.given)
+        listener.described(in_short(design))
+        for note in design.notes:
+            listener.warned(note)
+        return design.fixed
 
     def begin(self, workdir: WorkDirectory, checkpoint: Checkpoint) -> None:
         manifest = self._manifest(workdir)

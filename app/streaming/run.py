@@ -11,6 +11,7 @@ from typing import Protocol
 from pyspark.sql import DataFrame, SparkSession
 
 from app.config.run import RunSettings
+from app.contract import FixedContract
 from app.errors import StoppedEarlyError, TooManyDeadLettersError
 from app.files.resuming.checkpoint import Checkpoint, inspect_checkpoint
 from app.files.runs import claimed
@@ -56,6 +57,8 @@ class Job(Protocol):
         Whether the run will end within minutes.
     ends_by_itself
         Whether the query ends when what is there at its start has been read.
+    given
+        What the model must be made for; None leaves it to the job.
     conf
         How Spark is to run the query.
     """
@@ -74,6 +77,9 @@ class Job(Protocol):
 
     @property
     def conf(self) -> Mapping[str, str]: ...
+
+    @property
+    def given(self) -> FixedContract | None: ...
 
     def inspect(self) -> None:
         """Look at the input, before anything is made.
@@ -113,8 +119,8 @@ class Job(Protocol):
         Nothing is written yet.
         """
 
-    def find_classes(self, listener: Listener) -> tuple[str, ...]:
-        """Return the classes of a new model when the settings do not name them."""
+    def design(self, listener: Listener) -> FixedContract:
+        """Return what a new model is made for."""
 
     def begin(self, workdir: WorkDirectory, checkpoint: Checkpoint) -> None:
         """Write down what the query reads, once nothing speaks against it."""
@@ -218,7 +224,7 @@ def run(
             warn=listener.warned,
         )
         rows, fed = job.describe(workdir, opened, checkpoint)
-        bound = bind_model(settings, opened, rows, lambda: job.find_classes(listener))
+        bound = bind_model(settings, opened, rows, lambda: job.design(listener), job.given)
         current = registry.current(opened.current)
         lineage = Lineage(registry.directory / "inputs")
         if not settings.allow_relearn:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 
+from app.config.features import MAX_CATEGORIES, REJECT
 from app.config.run import DRIVER, ROCKSDB, StreamSettings
-from app.contract import Contract, FixedContract
+from app.contract import Category, Contract, Encoding, FixedContract
 from app.errors import UserError
 from app.files.aside import set_aside
 from app.files.atomic import write_durably
@@ -19,6 +21,8 @@ from app.files.resuming.checkpoint import Checkpoint
 from app.files.resuming.remembered import RememberedSettings
 from app.files.sequence import START, ListDigests, check_read
 from app.files.workdir import WorkDirectory
+from app.inspection.classes import named_classes
+from app.inspection.document import with_contract
 from app.model.state import config_from_metadata
 from app.monitor.batch_log import BatchLog
 from app.monitor.listener import Listener
@@ -64,7 +68,8 @@ def stream(
 
     Parameters and errors are those of :func:`app.streaming.run.run`.
     """
-    return run(_StreamJob(settings), settings, listener, stop)
+    settings, given = with_contract(settings)
+    return run(_StreamJob(settings, given), settings, listener, stop)
 
 
 class _StreamJob:
@@ -73,8 +78,9 @@ class _StreamJob:
     name = "hedgestream stream"
     conf = STREAM_CONF | JOIN_CONF
 
-    def __init__(self, settings: StreamSettings) -> None:
+    def __init__(self, settings: StreamSettings, given: FixedContract | None) -> None:
         self._settings = settings
+        self.given = given
         self._sources: dict[str, LiveSource] = {}
         self._window = JoinWindow(settings.label_timeout, settings.lateness, settings.lag)
         self._is_new = True
@@ -124,8 +130,19 @@ class _StreamJob:
         events = self._sources["events"].layout
         return ModelInput(events, features, roles), FeedbackInput(str(settings.feedback))
 
-    def find_classes(self, listener: Listener) -> tuple[str, ...]:
-        raise self._unnamed("classes", "the labels a,b,c")
+    def design(self, listener: Listener) -> FixedContract:
+        settings = self._settings
+        if settings.features is None:
+            raise self._unnamed("features", "the columns a,b,c")
+        if settings.classes is None:
+            raise self._unnamed("classes", "the labels a,b,c")
+        if self.given is not None:
+            return dataclasses.replace(self.given, classes=named_classes(settings.classes))
+        # Nobody has seen a category yet: all share their slots by hash.
+        n_slots = settings.max_categories or MAX_CATEGORIES
+        categories = {name: Category((), n_slots) for name in settings.categorical or ()}
+        encoding = Encoding(categories, imputes=settings.missing != REJECT)
+        return FixedContract(settings.features, named_classes(settings.classes), encoding)
 
     def begin(self, workdir: WorkDirectory, checkpoint: Checkpoint) -> None:
         if checkpoint.query is None and any(workdir.live.glob("*.files")):

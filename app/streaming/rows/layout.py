@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ import pyarrow as pa
 from pyspark.sql import types as T
 
 from app.errors import UserError
-from app.parsing.cells import SOUND, UNPARSABLE, numbers
 from app.parsing.packed_rows import ROWS_COLUMN
 
 TYPED = "parquet"
@@ -57,7 +55,7 @@ class FeatureColumns:
 
     @classmethod
     def of_sample(cls, names: tuple[str, ...], sample: Mapping[str, pa.Array]) -> FeatureColumns:
-        """Return whether the columns are numbers or one is an array of them, judged by some rows.
+        """Return whether one of the columns is an array of numbers, judged by some rows.
 
         Parameters
         ----------
@@ -68,12 +66,10 @@ class FeatureColumns:
         Raises
         ------
         UserError
-            When a column holds no number, or an array is one of several.
+            When an array is one of several.
         """
         arrays = [name for name in names if _is_list(sample[name].type)]
         if not arrays:
-            for name in names:
-                _check_numeric(name, sample[name])
             return cls(names, len(names), False)
         if len(names) > 1:
             raise UserError(
@@ -87,20 +83,3 @@ class FeatureColumns:
 def _is_list(kind: pa.DataType) -> bool:
     types = pa.types
     return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
-
-
-def _decimal_hint(value: object) -> str:
-    is_comma = isinstance(value, str) and re.fullmatch(r"-?[0-9]+,[0-9]+", value.strip())
-    return ", or give --decimal ," if is_comma else ""
-
-
-def _check_numeric(name: str, values: pa.Array) -> None:
-    """Refuse a column of which no value is a number: bad rows exist, but not only bad ones."""
-    known = values.drop_null()
-    faults = numbers(known)[1]
-    if len(known) and (faults == UNPARSABLE).any() and (faults != SOUND).all():
-        example = known[int((faults == UNPARSABLE).argmax())].as_py()
-        raise UserError(
-            f"--features: column '{name}' holds {example!r}, which is not a number; "
-            f"name the numeric columns{_decimal_hint(example)}"
-        )

@@ -9,13 +9,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from app.config.run import ReplaySettings
+from app.config.features import InputSettings
+from app.contract import FixedContract
 from app.errors import UserError
 from app.files.delta_log import open_table, snapshot_files
 from app.files.reading.text_stream import TextFormat
+from app.inspection.design import Design, InputFiles, design_of
 from app.parsing.cells import SOUND, numbers
 from app.streaming.rows.layout import TYPED, FeatureColumns, RowLayout
-from app.streaming.rows.rules import text_format
+from app.streaming.rows.rules import parsing_rules, text_format
 from app.streaming.sources.file_columns import (
     csv_header,
     json_columns,
@@ -43,7 +45,7 @@ class ReplayInput:
     features: FeatureColumns
 
 
-def read_input(settings: ReplaySettings) -> ReplayInput:
+def read_input(settings: InputSettings) -> ReplayInput:
     """Find the input's files and columns, looking at their beginnings only.
 
     Raises
@@ -78,6 +80,18 @@ def read_input(settings: ReplaySettings) -> ReplayInput:
         names, sample_columns(files, layout.row_format, names, text)
     )
     return ReplayInput(tuple(files), layout, features)
+
+
+def design_of_input(
+    settings: InputSettings, found: ReplayInput, given: FixedContract | None = None
+) -> Design:
+    """Return what a new model of an input is made for.
+
+    Parameters and errors are those of :func:`app.inspection.design.design_of`.
+    """
+    layout, rules, text = found.layout, parsing_rules(settings), text_format(settings)
+    files = InputFiles(found.files, layout.row_format, layout.columns, rules, text)
+    return design_of(settings, files, found.features.names, found.features.is_array, given)
 
 
 def count_rows(files: Sequence[str], layout: RowLayout) -> int:
@@ -126,7 +140,7 @@ def _delta_files(path: Path) -> list[str]:
     return [str((path / name).resolve()) for name in files]
 
 
-def _check_named_columns(settings: ReplaySettings, columns: tuple[str, ...]) -> None:
+def _check_named_columns(settings: InputSettings, columns: tuple[str, ...]) -> None:
     named = [("label", settings.label), ("id", settings.id), ("time", settings.time)]
     named += [("features", name) for name in settings.features or ()]
     role_of: dict[str, str] = {}
@@ -143,7 +157,7 @@ def _check_named_columns(settings: ReplaySettings, columns: tuple[str, ...]) -> 
         role_of[name] = option
 
 
-def _without_header(settings: ReplaySettings, columns: tuple[str, ...]) -> str:
+def _without_header(settings: InputSettings, columns: tuple[str, ...]) -> str:
     """Return a hint for a file whose first line is a row."""
     _, faults = numbers(pa.array(columns, pa.string()))
     if settings.format == "csv" and (faults == SOUND).any():
