@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from app.config.run import ReplaySettings
+from app.contract import NUMBERS, Category, Encoding, FixedContract
 from app.errors import UserError
 from app.registry.open import OpenModel
 from app.streaming.model_binding import ModelInput, Roles, bind_model
 from app.streaming.rows.layout import FeatureColumns, RowLayout
 
 CLASSES = ("no", "yes")
+MADE_FOR = FixedContract(("a", "b"), CLASSES, NUMBERS)
 
 
 def settings(**changes: object) -> ReplaySettings:
@@ -36,18 +38,20 @@ def opened(place) -> OpenModel:
 def late(place) -> OpenModel:
     """Return what was opened before the model was created by another learner."""
     late = OpenModel(place.open(), place.url)
-    bind_model(settings(), OpenModel(place.registry, place.url), rows("a", "b"), lambda: CLASSES)
+    bind_model(settings(), OpenModel(place.registry, place.url), rows("a", "b"), lambda: MADE_FOR)
     return late
 
 
 def test_a_new_model_has_the_classes_of_the_input(opened):
-    bound = bind_model(settings(), opened, rows("a", "b"), lambda: CLASSES)
+    bound = bind_model(settings(), opened, rows("a", "b"), lambda: MADE_FOR)
     assert (bound.version.version, bound.contract.classes) == (0, CLASSES)
     assert bound.contract.features == ("a", "b")
 
 
 def test_a_model_that_another_learner_created_meanwhile_keeps_its_contract(late):
-    bound = bind_model(settings(), late, rows("a", "b"), lambda: ("yes", "no"))
+    bound = bind_model(
+        settings(), late, rows("a", "b"), lambda: FixedContract(("a", "b"), ("yes", "no"), NUMBERS)
+    )
     assert bound.contract.classes == CLASSES
     stored = late.stored.state
     for name, array in bound.classifier.get_state().items():
@@ -64,4 +68,34 @@ def test_a_model_that_another_learner_created_meanwhile_keeps_its_contract(late)
 )
 def test_a_model_that_another_learner_created_meanwhile_must_fit(late, features, changes, message):
     with pytest.raises(UserError, match=message):
-        bind_model(settings(**changes), late, rows(*features), lambda: CLASSES)
+        bind_model(settings(**changes), late, rows(*features), lambda: MADE_FOR)
+
+
+ENCODED = FixedContract(
+    ("a", "b"), CLASSES, Encoding({"b": Category(("x", "y"), 2)}, ("a",), imputes=True)
+)
+
+
+def test_what_its_features_are_is_fixed_when_a_model_is_created(opened):
+    bound = bind_model(settings(), opened, rows("a", "b"), lambda: ENCODED)
+    assert bound.contract.encoding == ENCODED.encoding
+    config = bound.classifier.config
+    assert (config.category_slots, config.indicators, config.imputes) == ((0, 5), (0,), True)
+    again = bind_model(settings(), opened, rows("a", "b"), lambda: MADE_FOR)
+    assert again.contract.encoding == ENCODED.encoding
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"categorical": ("a",), "features": ("a", "b")}, "--categorical is a, but .* with b"),
+        ({"missing": "reject"}, "--missing is reject, but .* with impute"),
+    ],
+)
+def test_what_was_fixed_cannot_be_chosen_anew(opened, changes, message):
+    bind_model(settings(), opened, rows("a", "b"), lambda: ENCODED)
+    with pytest.raises(UserError, match=message):
+        bind_model(settings(**changes), opened, rows("a", "b"), lambda: ENCODED)
+    bind_model(settings(missing="impute"), opened, rows("a", "b"), lambda: ENCODED, ENCODED)
+    with pytest.raises(UserError, match="--contract: model 'default' of w was created with other"):
+        bind_model(settings(), opened, rows("a", "b"), lambda: ENCODED, MADE_FOR)

@@ -11,36 +11,40 @@ import pyarrow.parquet as pq
 import pytest
 
 from app.config.run import ReplaySettings
-from app.streaming.rows import class_counts
-from app.streaming.rows.class_counts import count_labels
+from app.inspection import class_counts
+from app.inspection.class_counts import count_labels
 from app.streaming.sources.replay_input import read_input
 
 
 @pytest.fixture
 def count(tmp_path):
     """Return a function that writes files of one format and counts column ``y``."""
+    return lambda *written: counted(tmp_path, *written).labels
 
-    def count_files(file_format, *contents, **options):
-        directory = tmp_path / "input"
-        directory.mkdir()
-        for number, content in enumerate(contents):
-            path = directory / f"{number}.{file_format}"
-            if isinstance(content, pa.Table):
-                pq.write_table(content, path)
-            else:
-                path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        settings = ReplaySettings(
-            input=directory,
-            format=file_format,
-            label="y",
-            features=("x",),
-            workdir=Path("unused"),
-            **options,
-        )
-        found = read_input(settings)
-        return count_labels(found.files, found.layout.row_format, "y")
 
-    return count_files
+def counted(tmp_path, file_format, *contents):
+    directory = tmp_path / "input"
+    directory.mkdir()
+    for number, content in enumerate(contents):
+        path = directory / f"{number}.{file_format}"
+        if isinstance(content, pa.Table):
+            pq.write_table(content, path)
+        else:
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    settings = ReplaySettings(
+        input=directory,
+        format=file_format,
+        label="y",
+        features=("x",),
+        workdir=Path("unused"),
+    )
+    found = read_input(settings)
+    return count_labels(found.files, found.layout.row_format, "y")
+
+
+def test_what_stands_for_no_label_is_told_apart(tmp_path):
+    found = counted(tmp_path, "csv", "x,y\n1,a\n1,NA\n1,NA\n1,\n1,null\n1,b\n")
+    assert (found.labels, found.unlabelled) == ({"a": 1, "b": 1}, {"NA": 2, "null": 1})
 
 
 class TestCsv:
