@@ -31,6 +31,7 @@ from app.errors import InvalidParameterError
 OUTAGE_POLICIES = ("stale", "fail")
 TAKEOVER, WAIT, EXIT = "takeover", "wait", "exit"
 IF_RUNNING = (TAKEOVER, WAIT, EXIT)
+LEARN = YES, NO = "yes", "no"
 DRIVER, ROCKSDB = "driver", "rocksdb"
 STATE_STORES = (DRIVER, ROCKSDB)
 
@@ -75,6 +76,9 @@ class RunSettings(FeatureSettings):
         Seconds that a scorer may be without Redis before that.
     registry_patience
         Seconds to wait for Redis to come back.
+    learn : {"yes", "no"}
+        Whether rows are learned, or only scored by the model that is there. Labels that a stream
+        brings meanwhile become dead letters not_learned, which can be fed back later.
     allow_relearn
         Learn an input again that the model has learned under another checkpoint.
     if_running : {"takeover", "wait", "exit"}
@@ -107,6 +111,7 @@ class RunSettings(FeatureSettings):
     on_registry_outage: Annotated[str, Option(REGISTRY, choices=OUTAGE_POLICIES)] = "stale"
     max_staleness: Annotated[float, Option(REGISTRY, metavar="SECONDS")] = 0.0
     registry_patience: Annotated[float, Option(REGISTRY, metavar="SECONDS")] = 60.0
+    learn: Annotated[str, Option(choices=LEARN)] = YES
     allow_relearn: Annotated[bool, Option(REGISTRY)] = False
     if_running: Annotated[str, Option(choices=IF_RUNNING)] = EXIT
     model_options: Mapping[str, Any] = field(default_factory=dict)
@@ -118,6 +123,7 @@ class RunSettings(FeatureSettings):
             require_int(self, name, least)
         require_choice(self, "on_registry_outage", OUTAGE_POLICIES)
         require_choice(self, "if_running", IF_RUNNING)
+        require_choice(self, "learn", LEARN)
         for name in ("max_staleness", "registry_patience"):
             require_at_least_0(self, name)
         super().__post_init__()

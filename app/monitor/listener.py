@@ -13,6 +13,9 @@ class Listener:
     def started(self, rows: int | None) -> None:
         """The query is about to start; about ``rows`` rows are still to be read."""
 
+    def ready(self, version: int) -> None:
+        """The query is up, with the model at a version."""
+
     def committed(self, record: BatchRecord) -> None:
         """A batch is done."""
 

@@ -97,9 +97,11 @@ class BatchWriter(Protocol):
     def write(self, df: DataFrame, context: BatchContext) -> ScoredBatch:
         """Score a batch and write it; what an earlier try has written or decided stays."""
 
-    def diverged_letters(self, df: DataFrame, batch: int, labelled: LabelledRows) -> pa.Table:
+    def unlearned_letters(
+        self, df: DataFrame, batch: int, labelled: LabelledRows, reason: str
+    ) -> pa.Table:
         """Return the labelled rows of a batch as the dead letters they become when they
-        cannot be learned.
+        are not learned.
         """
 
     def close(self) -> None:
@@ -119,7 +121,7 @@ class BatchFiles:
         self._contract = contract
         self._predictions = WriteOnceParquet(workdir.predictions, PREDICTED)
         self._rejected = WriteOnceParquet(workdir.dead_letters, REJECTED)
-        self._diverged = WriteOnceParquet(workdir.dead_letters, DIVERGED)
+        self._unlearned = WriteOnceParquet(workdir.dead_letters, DIVERGED)
         self.examples: dict[tuple[str, str], str] = {}
 
     def has_predictions(self, query: str, batch: int) -> bool:
@@ -150,13 +152,18 @@ class BatchFiles:
             if key not in self.examples:
                 self.examples[key] = letters["row"][place].as_py()
 
-    def write_diverged(self, letters: pa.Table, query: str, batch: int) -> None:
-        """Write the rows of a batch that cannot be learned."""
-        self._diverged.write(letters, query, batch)
+    def write_unlearned(self, letters: pa.Table, query: str, batch: int) -> None:
+        """Write the labelled rows of a batch that are not learned."""
+        self._unlearned.write(letters, query, batch)
 
-    def has_diverged(self, query: str, batch: int) -> bool:
-        """Return whether an earlier try of a batch could not learn it."""
-        return self._diverged.has(query, batch)
+    def has_unlearned(self, query: str, batch: int) -> bool:
+        """Return whether an earlier try of a batch did not learn it."""
+        return self._unlearned.has(query, batch)
+
+    def unlearned_reason(self, query: str, batch: int) -> str | None:
+        """Return why an earlier try of a batch did not learn it, None if there is none."""
+        letters = self._unlearned.read(query, batch, ["reason"])
+        return None if letters is None else letters["reason"][0].as_py()
 
     def predictions_path(self, query: str, batch: int) -> Path:
         """Return the file of a batch's predictions."""

@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from app.config.run import DRIVER
-from app.contract import DIVERGED, DUPLICATE_ID, Contract
+from app.contract import DUPLICATE_ID, Contract
 from app.files.workdir import WorkDirectory
 from app.monitor.records import LabelCounts
 from app.parsing.packed_rows import RowSource, bytes_of
@@ -190,13 +190,15 @@ class LiveWriter:
         every = scored_rows(events, {EVENT: kind}, None)[EVENT]
         return every.filter(pc.is_in(every["sequence"], pa.array(sequences, pa.int64())))
 
-    def diverged_letters(self, df: DataFrame, batch: int, labelled: LabelledRows) -> pa.Table:
+    def unlearned_letters(
+        self, df: DataFrame, batch: int, labelled: LabelledRows, reason: str
+    ) -> pa.Table:
         classes = self._contract.classes
         dead = [
             DeadLabel(
                 sequence,
                 event_id,
-                DIVERGED,
+                reason,
                 json.dumps({"features": features, "label": classes[label]}),
             )
             for sequence, event_id, features, label in zip(

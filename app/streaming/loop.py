@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql import DataFrame
 
-from app.contract import DIVERGED
+from app.contract import DIVERGED, NOT_LEARNED
 from app.errors import HedgestreamError, StaleLearnerError
 from app.model.layer_watch import LayerWatch
 from app.model.state import is_finite
@@ -37,9 +37,7 @@ logger = logging.getLogger(__name__)
 
 
 class MicroBatchLoop:
-    """The function that Spark calls with each micro-batch of validated rows.
-
-    Its input is what its writer takes: validated rows, or those of a live stream.
+    """The function that Spark calls with each micro-batch of what its writer takes.
 
     Parameters
     ----------
@@ -51,7 +49,7 @@ class MicroBatchLoop:
     classifier
         The learner, in the state of ``base``.
     base
-        The version to begin with, unless a newer one is current by then.
+        The version to begin with, unless there is a newer one.
     retry
         Repeats what Redis could not do, for as long as an outage is waited for.
     on_query
@@ -65,6 +63,8 @@ class MicroBatchLoop:
         Spark would start another, and wait for that one.
     upkeep
         Called after each batch that was logged.
+    learns
+        Whether labelled rows are learned, or become dead letters ``not_learned``.
 
     Attributes
     ----------
@@ -94,6 +94,7 @@ class MicroBatchLoop:
         warn: Callable[[str], None],
         before_scoring: Callable[[], None] = lambda: None,
         upkeep: Callable[[], None] = lambda: None,
+        learns: bool = True,
     ) -> None:
         self.failure: Exception | None = None
         self.batch: int | None = None
@@ -112,6 +113,7 @@ class MicroBatchLoop:
         self._warn = warn
         self._before_scoring = before_scoring
         self._upkeep = upkeep
+        self._learns = learns
         self._feedback = FeedbackLog.of(registry.directory)
         self._base: ModelVersion | None = base
         self._lease: Lease | None = None
@@ -172,8 +174,7 @@ class MicroBatchLoop:
         2. A batch that the version record says was learned is a replay after a crash:
            score and learn nothing, drain the plan, go to 9.
         3. Score the rows; write predictions, then dead letters, each in one step.
-           *Crash:* the next try finds what is written, keeps it, and scores those
-           rows no more.
+           *Crash:* the next try keeps what is written, and scores those rows no more.
         4. Bring the labelled rows to the driver in their total order; record them
            in the feedback log; learn them, or wait until they are learned.
            *Crash:* the next try finds the same rows recorded; learning was in memory.
@@ -188,13 +189,12 @@ class MicroBatchLoop:
            *Crash:* ``ModelRegistry.recover`` finds the version in Redis and does 8.
            If Redis is lost too, the batch was not committed and is learned again.
         8. Finalize: create the version's record in the version log, which is what Redis is
-           restored from. If another learner's is there, because Redis was lost
-           since 7, learn again on top of that one. Then write HEAD.json.
+           restored from. If another learner's is there, because Redis was lost since 7,
+           learn again on top of that one. Then write HEAD.json.
            *Crash:* the next try finds the batch learned (2). A HEAD.json that lags
            is only where the search for the newest record begins.
         9. Log the batch and return, so that Spark commits it.
-           *Crash:* the next try finds the batch learned (2), and logs it from its
-           version's record if that is missing.
+           *Crash:* the next try finds the batch learned (2), and logs it.
         """
         # Step 1.
         query = query_of_batch(df)
@@ -215,7 +215,8 @@ class MicroBatchLoop:
         alpha = self._classifier.alpha.tolist()
 
         def learn_in_background(rows: LearnedRows) -> None:
-            if len(rows.labels) and not self._writer.files.has_diverged(query, batch):
+            is_to_learn = self._learns and not self._writer.files.has_unlearned(query, batch)
+            if is_to_learn and len(rows.labels):
                 # Until a version is published, what is in hand is neither base nor it.
                 self._base = None
                 self._learner.begin(rows)
@@ -248,7 +249,9 @@ class MicroBatchLoop:
             )
             labelled = scored.labelled
             # Step 4, and 5 to 8 once the rows are learned.
-            if len(labelled):
+            if not self._learns and len(labelled):
+                record = self._leave(df, labelled, record, NOT_LEARNED)
+            elif len(labelled):
                 self._feedback.write(query, batch, labelled)
                 self._timer.end("write")
                 self._reached(Step.FEEDBACK_RECORDED)
@@ -269,8 +272,7 @@ class MicroBatchLoop:
         logger.debug("%s", step)
 
     def _written(self, part: str) -> None:
-        if self.first_predicted is None:
-            self.first_predicted = time.perf_counter()
+        self.first_predicted = self.first_predicted or time.perf_counter()
         self._reached(WRITTEN[part])
 
     def _fence(self, lease: Lease) -> None:
@@ -294,10 +296,8 @@ class MicroBatchLoop:
 
     def _log_again(self, query: str, batch: int) -> None:
         """Write the record of a batch that died between its commit and its record."""
-        if not self._log.has(query, batch):
-            record = self._recorded(query, batch)
-            if record is not None:
-                self._log.write(record)
+        if not self._log.has(query, batch) and (record := self._recorded(query, batch)):
+            self._log.write(record)
 
     def _recorded(self, query: str, batch: int) -> BatchRecord | None:
         """Return the record of a batch that was learned, as its version has it."""
@@ -316,8 +316,8 @@ class MicroBatchLoop:
         record: BatchRecord,
     ) -> BatchRecord:
         """Do steps 4 to 8 and return the completed record."""
-        if self._writer.files.has_diverged(record.query, record.batch):
-            return _with_diverged(record, len(labelled))
+        if reason := self._writer.files.unlearned_reason(record.query, record.batch):
+            return self._leave(df, labelled, record, reason)
 
         def attempt() -> BatchRecord | None:
             current = self._retry(lambda: self._registry.current(base))
@@ -334,16 +334,24 @@ class MicroBatchLoop:
 
         learned = retry_on_conflict(attempt)
         if learned is None:
-            letters = self._writer.diverged_letters(df, record.batch, labelled)
-            self._writer.files.write_diverged(letters, record.query, record.batch)
             self._warn(
                 f"batch {record.batch}: learning its {len(labelled):,} labelled rows gives a NaN "
                 f"or an infinity; they are dead letters '{DIVERGED}', and the model stays at "
                 f"version {record.version}. A smaller --learning-rate or --gradient-clip-norm "
                 "prevents it"
             )
-            return _with_diverged(record, len(labelled))
+            return self._leave(df, labelled, record, DIVERGED)
         return learned
+
+    def _leave(
+        self, df: DataFrame, labelled: LabelledRows, record: BatchRecord, reason: str
+    ) -> BatchRecord:
+        """Make the labelled rows dead letters, and return the record with them."""
+        letters = self._writer.unlearned_letters(df, record.batch, labelled, reason)
+        # Those of an earlier try stay.
+        self._writer.files.write_unlearned(letters, record.query, record.batch)
+        letters_by_reason = record.dead_letters | {reason: len(labelled)}
+        return dataclasses.replace(record, dead_letters=letters_by_reason)
 
     def _publish(
         self,
@@ -386,10 +394,6 @@ class MicroBatchLoop:
         self._base = staged.record
         self._timer.end("publish")
         return self._timed(record)
-
-
-def _with_diverged(record: BatchRecord, rows: int) -> BatchRecord:
-    return dataclasses.replace(record, dead_letters=record.dead_letters | {DIVERGED: rows})
 
 
 def _now() -> str:

@@ -75,6 +75,7 @@ def run_query(
     *,
     available_now: bool,
     is_to_end: Callable[[], bool],
+    on_start: Callable[[], None] = lambda: None,
     explain: Callable[[Exception], str | None] = lambda error: None,
 ) -> bool:
     """Run a loop over a stream until it ends, fails, or is to end.
@@ -88,6 +89,8 @@ def run_query(
         End when what is there at the start has been read.
     is_to_end
         Asked a few times a second: whether the query is to end after the batch in hand.
+    on_start
+        Called when the query is up.
     explain
         Returns the cause of a failure where it knows it better than Spark.
 
@@ -110,6 +113,7 @@ def run_query(
         writer = writer.trigger(availableNow=True)
     query = writer.start()
     try:
+        on_start()
         _wait_for_end(query, gate, checkpoint, is_to_end)
     except PySparkException as error:
         if gate.is_closed and loop.failure is None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 
-from app.config.run import ReplaySettings
+from app.config.run import YES, ReplaySettings
 from app.contract import FixedContract
 from app.files.finders import NamedFinder
 from app.files.manifest import FileManifest
@@ -110,7 +110,9 @@ class _ReplayJob:
     def describe(
         self, workdir: WorkDirectory, opened: OpenModel, checkpoint: Checkpoint
     ) -> tuple[ModelInput, Input]:
-        roles = Roles(self._settings.label, self._settings.id, self._settings.time)
+        settings = self._settings
+        label = settings.label if settings.learn == YES else None
+        roles = Roles(label, settings.id, settings.time)
         layout = self._input.layout
         self._files = self._input.files
         if checkpoint.query is not None:

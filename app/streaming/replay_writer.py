@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
-from app.contract import DIVERGED, DUPLICATE_ID, Contract
+from app.contract import DUPLICATE_ID, Contract
 from app.files.workdir import WorkDirectory
 from app.parsing.packed_rows import PACKED, ROWS_COLUMN, RowSource, unpacked
 from app.parsing.row_parser import RowParser
@@ -90,9 +90,11 @@ class ReplayWriter:
         context.timer.end("write")
         return ScoredBatch(len(served), served.rows_stale, reasons, labelled)
 
-    def diverged_letters(self, df: DataFrame, batch: int, labelled: LabelledRows) -> pa.Table:
+    def unlearned_letters(
+        self, df: DataFrame, batch: int, labelled: LabelledRows, reason: str
+    ) -> pa.Table:
         rows = _chosen(self._parsed(_raw_batches(df), with_rows=True), labelled.sequences)
-        return _dead(_with(rows, "reason", pa.scalar(DIVERGED, pa.string())), batch)
+        return _dead(_with(rows, "reason", pa.scalar(reason, pa.string())), batch)
 
     def _parsed(self, raw: Iterable[pa.RecordBatch], *, with_rows: bool = False) -> pa.Table:
         parsed = [self._parser.parse(rows, with_rows=with_rows) for rows in raw]

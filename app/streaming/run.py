@@ -10,9 +10,9 @@ from typing import Protocol
 
 from pyspark.sql import DataFrame, SparkSession
 
-from app.config.run import RunSettings
+from app.config.run import NO, YES, RunSettings
 from app.contract import FixedContract
-from app.errors import StoppedEarlyError, TooManyDeadLettersError
+from app.errors import StoppedEarlyError, TooManyDeadLettersError, UserError
 from app.files.resuming.checkpoint import Checkpoint, inspect_checkpoint
 from app.files.runs import claimed
 from app.files.workdir import WorkDirectory, open_workdir
@@ -210,6 +210,7 @@ def run(
             if done != checkpoint:
                 job.verify(workdir, done)
         job.check(opened)
+        _refuse_nothing_to_score_with(settings, opened)
         stack.enter_context(spark_failures())
 
         def import_model_meanwhile() -> None:
@@ -272,6 +273,7 @@ def run(
             warn=listener.warned,
             before_scoring=scorers.warming.join,
             upkeep=upkeep,
+            learns=settings.learn == YES,
         )
         stack.enter_context(configured(spark, job.conf))
         stream = job.rows(spark, workdir, opened, bound)
@@ -286,6 +288,7 @@ def run(
             checkpoint.path,
             available_now=job.ends_by_itself,
             is_to_end=lambda: stop.was_made or claim.is_taken_over,
+            on_start=lambda: listener.ready(bound.version.version),
             explain=job.explain,
         )
         claim.check()
@@ -298,6 +301,14 @@ def run(
         current = registry.current(current)
     problem = watch.problem(tally.totals())
     return _summary(tally, log, loop, current, started, problem)
+
+
+def _refuse_nothing_to_score_with(settings: RunSettings, opened: OpenModel) -> None:
+    if settings.learn == NO and opened.current is None:
+        raise UserError(
+            f"--learn no: model {settings.model!r} of {settings.workdir} is not there yet; run "
+            "without it first, or name the work directory of a model that has learned"
+        )
 
 
 def _summary(

@@ -367,7 +367,7 @@ _UNKNOWN = ModelVersion(-1, "", "", "", "")
 class _Writer:
     """Stands for scoring, which has no part in what is learned."""
 
-    files = SimpleNamespace(has_diverged=lambda query, batch: False)
+    files = SimpleNamespace(has_unlearned=lambda query, batch: False)
 
     def take_over(self, query: str) -> None:
         pass

@@ -67,6 +67,25 @@ class TestNotATerminal:
         run(Console(file=output), warnings=[f"label {label} is left out"])
         assert output.getvalue() == f"note: label {label} is left out\n"
 
+    def test_a_stream_says_when_it_is_ready_and_then_every_ten_seconds_of_work(self, output):
+        now = [0.0]
+        with ConsoleListener(Console(file=output), "stream", lambda: now[0]) as listener:
+            listener.ready(7)
+            for batch, now[0] in enumerate([4.0, 9.0, 16.0, 17.0, 25.9, 26.0, 300.0]):
+                listener.committed(record(batch, 100, 100, 10))
+        assert output.getvalue().splitlines() == [
+            "ready, at version 7",
+            "300 rows, 19 rows/s, version 3, error 0.1000",
+            "600 rows, 30 rows/s, version 6, error 0.1000",
+            "700 rows, 0 rows/s, version 7, error 0.1000",
+        ]
+
+    def test_what_a_new_model_is_made_for_is_shown(self, output):
+        with ConsoleListener(Console(file=output)) as listener:
+            listener.ready(0)
+            listener.described(["2 numbers: a, [b]", "classes: no, yes"])
+        assert output.getvalue() == "2 numbers: a, [b]\nclasses: no, yes\n"
+
 
 class TestTerminal:
     def test_rows_version_and_error_are_shown(self, terminal, output):
@@ -104,7 +123,9 @@ class TestTerminal:
 
 def test_the_silent_listener_says_nothing(capsys):
     listener = Listener()
+    listener.described(["unheard"])
     listener.started(5)
+    listener.ready(0)
     listener.committed(record(0, 5, 5, 0))
     listener.warned("unheard")
     assert capsys.readouterr() == ("", "")
