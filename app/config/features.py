@@ -85,7 +85,8 @@ class InputSettings(FeatureSettings):
     format : {"csv", "json", "parquet", "delta"}
         What the files are; json is an object a line.
     label
-        Column of the class label; a row without one is scored and not learned.
+        Column of the class label; a row without one is scored and not learned. Only what is not
+        learned can do without.
     features
         Feature columns, or the one column that holds an array of them. If not given, all
         columns but label, id and time.
@@ -99,7 +100,7 @@ class InputSettings(FeatureSettings):
 
     input: Annotated[Path, Option(parse=parse_path)]
     format: Annotated[str, Option(choices=FORMATS)]
-    label: Annotated[str, Option(ROWS)]
+    label: Annotated[str | None, Option(ROWS)] = None
     id: Annotated[str | None, Option(ROWS)] = None
     time: Annotated[str | None, Option(ROWS)] = None
 

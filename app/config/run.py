@@ -153,6 +153,8 @@ class ReplaySettings(InputSettings, RunSettings):
     def __post_init__(self) -> None:
         require_int(self, "rows_per_batch", 1)
         super().__post_init__()
+        can_learn = self.learn == NO or self.label or self.contract
+        require(bool(can_learn), "label", "the column of the class label", self.label)
 
 
 @dataclass(frozen=True, kw_only=True)

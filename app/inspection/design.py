@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from app.config.features import REJECT, InputSettings
 from app.contract import Encoding, FixedContract
+from app.errors import UserError
 from app.files.reading.text_stream import TextFormat
 from app.inspection.class_counts import LabelCounts, count_labels
 from app.inspection.classes import choose_classes, named_classes
@@ -93,11 +94,15 @@ def design_of(
     labels = NOTHING_COUNTED
     if settings.classes is not None:
         classes = named_classes(settings.classes)
+    elif settings.label is None:
+        raise UserError(
+            "--classes: name the labels in class order, or the column that holds them as --label"
+        )
     else:
         source = found.files, found.row_format, settings.label, found.rules, found.text
         labels = count_labels(*source)
         classes = choose_classes(labels.labels, settings.label)
-    notes = (*notes_on(look, encoding), *_notes_on_labels(labels, settings.label))
+    notes = (*notes_on(look, encoding), *_notes_on_labels(labels, settings.label or ""))
     return Design(FixedContract(features, classes, encoding), look, labels, notes)
 
 

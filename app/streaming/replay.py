@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from app.config.run import YES, ReplaySettings
 from app.contract import FixedContract
+from app.errors import UserError
 from app.files.finders import NamedFinder
 from app.files.manifest import FileManifest
 from app.files.resuming.checkpoint import Checkpoint
@@ -79,6 +80,8 @@ class _ReplayJob:
         self._tasks = self._rows_per_task = 1
 
     def inspect(self) -> None:
+        if self._settings.label is None and self._settings.learn == YES:
+            raise UserError("--label: name the column of the class label; the contract names none")
         self._input = read_input(self._settings)
 
     def checkpoint(self, workdir: WorkDirectory) -> Path:
