@@ -130,8 +130,8 @@ class FileSequence:
     columns
         The columns to read from Parquet files. Text is read whole.
     open_file
-        Opens a file when its turn comes: :func:`app.files.reading.readers.open_named`, or another that
-        takes what that takes.
+        Opens a file when its turn comes: :func:`app.files.reading.readers.open_named`, or another
+        that takes what that takes.
     text
         How text is written.
     """
@@ -158,8 +158,8 @@ class FileSequence:
     def read(self, start: Position, n: int) -> tuple[list[pa.RecordBatch], Position]:
         """Return at most ``n`` rows from ``start`` on, and the position after them.
 
-        Rows are batches of :mod:`app.files.reading.readers`, numbered in a first column ``sequence``; no
-        batch holds rows of two files.
+        Rows are batches of :mod:`app.files.reading.readers`, numbered in a first column
+        ``sequence``; no batch holds rows of two files.
 
         A file that was read to its end may be gone since. One that is still there
         is read on if it has grown.

@@ -37,9 +37,9 @@ logger = logging.getLogger(__name__)
 
 
 class MicroBatchLoop:
-    """The function that Spark calls with each micro-batch of validated rows.
+    """The function that Spark calls with each micro-batch of rows.
 
-    Its input is what its writer takes: validated rows, or those of a live stream.
+    Its input is what its writer takes: packed rows, or those of a live stream.
 
     Parameters
     ----------
