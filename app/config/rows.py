@@ -12,6 +12,9 @@ from app.config.validation import is_real, require, require_choice
 DECIMALS = (".", ",")
 TIME_UNITS = ("s", "ms", "us")
 
+RECORD_SETTINGS = ("encoding", "delimiter", "escapes")
+"""Settings that say where a record of text ends: with others an offset would be another place."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RowSettings:

@@ -218,8 +218,8 @@ class StreamSettings(RunSettings):
     label
         Column of the label.
     events_schema
-        Columns and types of events, where the rows do not say them: Arrow in Kafka, or a
-        directory without a file so far.
+        Columns of events, where the rows do not say them: Arrow in Kafka, or a directory without
+        a file so far. Types are named too, but each message and file has its own.
     feedback_schema
         The same for feedback.
     max_rows_per_batch

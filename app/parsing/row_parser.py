@@ -42,7 +42,7 @@ _DAY = 86_400_000_000
 _STRING = pa.string()
 _TIME = pa.timestamp("us", "UTC")
 
-_FAULTS = {
+FAULTS = {
     NULL: NULL_FEATURE,
     cells.UNPARSABLE: UNPARSABLE,
     cells.NAN: NAN_FEATURE,
@@ -164,7 +164,7 @@ class RowParser:
         features, usable = pa.nulls(n, self.schema.field("features").type), None
         if contract.features:
             values, faults = self._features(raw, n, reasons)
-            for fault, reason in _FAULTS.items():
+            for fault, reason in FAULTS.items():
                 if faults is not None:
                     reasons.add(reason, (faults == fault).any(axis=1))
             usable = values
