@@ -60,12 +60,15 @@ class DeadLetterWatch:
     def _said(self, run: Totals, share: float) -> str | None:
         parts = []
         kinds = [kind for kind in self._writer.parsers if kind != _LABEL]
-        for what, kind, dead, of in (
-            ("rows", kinds[0], run.dead_letters_by_reason, run.rows_in),
-            ("labels", _LABEL, run.labels.dead, run.labels.received),
+        labels = run.labels
+        # Labels that an earlier run was given may have died in this one.
+        settled = run.rows_learned + sum(labels.dead.values())
+        for what, kind, dead, given, of in (
+            ("rows", kinds[0], run.dead_letters_by_reason, run.rows_in, run.rows_in),
+            ("labels", _LABEL, labels.dead, labels.received, max(labels.received, settled)),
         ):
             count = sum(dead.values())
-            if count and (count > share * of or count == of):
+            if count and given and (count > share * of or count == of):
                 parts.append(
                     f"{count:,} of {of:,} {what} are dead letters, {self._firsts(kind, dead)}"
                 )
