@@ -53,6 +53,8 @@ def live_model(wanted: WorkerModel) -> LiveModel:
         _SETTLED.add(wanted.run)
     if model is None:
         while len(_MODELS) >= _KEPT_MODELS:
-            _MODELS.pop(next(iter(_MODELS))).close()
+            oldest = next(iter(_MODELS))
+            _MODELS.pop(oldest).close()
+            _SETTLED.discard(oldest)
         model = _MODELS[wanted.run] = LiveModel(wanted.source, wanted.initial.value)
     return model

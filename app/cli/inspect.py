@@ -18,8 +18,9 @@ from app.config.run import settings_from
 
 @dataclass(frozen=True, kw_only=True)
 class InspectSettings(InputSettings):
-    """What is to be looked at. Parameters are those of
-    :class:`~app.config.features.InputSettings`, and this.
+    """What is to be looked at.
+
+    Parameters are those of :class:`~app.config.features.InputSettings`, and this.
 
     Parameters
     ----------

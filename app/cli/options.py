@@ -109,7 +109,8 @@ def _option(
     return click.RichOption(
         [switch, field.name],
         type=_TYPES.get(kind, str),
-        is_flag=kind is bool,
+        # False would let an option without a default stand without its value, too.
+        is_flag=True if kind is bool else None,
         multiple=option.multiple,
         required=field.default is field.default_factory is dataclasses.MISSING,
         show_default=default is not None and default is not False,

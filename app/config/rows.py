@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import codecs
 from dataclasses import dataclass
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
 from app.config.options import ROWS, TEXT, Option, parse_names
-from app.config.validation import require, require_choice
+from app.config.validation import is_real, require, require_choice
 
 DECIMALS = (".", ",")
 TIME_UNITS = ("s", "ms", "us")
+
+RECORD_SETTINGS = ("encoding", "delimiter", "escapes")
+"""Settings that say where a record of text ends: with others an offset would be another place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +29,8 @@ class RowSettings:
         semicolon, tab and bar.
     escapes
         Whether a backslash within quotes takes what is special from the next character of CSV.
-    decimal
-        What stands before the fraction of a number in CSV, a point or a comma.
+    decimal : {".", ","}
+        What stands before the fraction of a number in CSV.
     thousands
         What stands between its thousands. If not given, nothing.
     missing_values
@@ -64,21 +66,29 @@ class RowSettings:
         require(_is_encoding(self.encoding), "encoding", "one of Python's encodings", self.encoding)
         for name in ("delimiter", "thousands"):
             value = getattr(self, name)
-            is_one = value is None or (len(value) == 1 and value not in '"\r\n')
-            require(is_one, name, "one character, and no quote or line break", value)
+            stands_between = value is None or _stands_between(value)
+            require(stands_between, name, "one character that no name or number has", value)
+        is_ascii = self.delimiter is None or self.delimiter.isascii()
+        require(is_ascii, "delimiter", "one ASCII character", self.delimiter)
         require_choice(self, "decimal", DECIMALS)
         require(self.thousands != self.decimal, "thousands", "another than decimal", self.thousands)
         if self.time_unit is not None:
             require_choice(self, "time_unit", TIME_UNITS)
         require(_is_zone(self.time_zone), "time_zone", "a name of the tz database", self.time_zone)
         share = self.max_dead_letters
-        require(0 <= share <= 1, "max_dead_letters", "a share from 0 to 1", share)
+        is_share = is_real(share) and 0 <= share <= 1
+        require(is_share, "max_dead_letters", "a share from 0 to 1", share)
+
+
+def _stands_between(value: str) -> bool:
+    return len(value) == 1 and not value.isalnum() and value not in '"\r\n\0+-'
 
 
 def _is_encoding(name: str) -> bool:
     try:
-        codecs.lookup(name)
-    except (LookupError, ValueError):
+        # Unlike a look-up, it refuses what is no encoding of text, such as hex.
+        "".encode(name)
+    except (LookupError, TypeError, ValueError):
         return False
     return True
 
@@ -86,6 +96,6 @@ def _is_encoding(name: str) -> bool:
 def _is_zone(name: str) -> bool:
     try:
         ZoneInfo(name)
-    except (OSError, ValueError):
+    except (LookupError, OSError, TypeError, ValueError):
         return False
     return True

@@ -45,8 +45,9 @@ SettingsT = TypeVar("SettingsT", bound=FeatureSettings)
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings(FeatureSettings):
-    """What every run that learns is asked to do. Parameters are those of
-    :class:`~app.config.features.FeatureSettings`, and these.
+    """What every run that learns is asked to do.
+
+    Parameters are those of :class:`~app.config.features.FeatureSettings`, and these.
 
     Parameters
     ----------
@@ -139,8 +140,10 @@ class RunSettings(FeatureSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class ReplaySettings(InputSettings, RunSettings):
-    """What a replay is asked to do. Parameters are those of :class:`RunSettings` and
-    :class:`~app.config.features.InputSettings`, and this.
+    """What a replay is asked to do.
+
+    Parameters are those of :class:`RunSettings` and :class:`~app.config.features.InputSettings`,
+    and this.
 
     Parameters
     ----------
@@ -189,8 +192,8 @@ class StreamSettings(RunSettings):
     label
         Column of the label.
     events_schema
-        Columns and types of events, where the rows do not say them: Arrow in Kafka, or a
-        directory without a file so far.
+        Columns of events, where the rows do not say them: Arrow in Kafka, or a directory without
+        a file so far. Types are named too, but each message and file has its own.
     feedback_schema
         The same for feedback.
     max_rows_per_batch

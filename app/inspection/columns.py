@@ -23,6 +23,7 @@ MOST_DISTINCT = 10_000
 
 _ODD_SHARE = 0.1
 _ID_SHARE = 0.5
+_LEAST_TOLD_APART = 20
 _WITH_COMMA = r"^[+-]?[0-9.]*[0-9],[0-9]+$"
 
 
@@ -120,7 +121,8 @@ class ColumnLook:
             return TIME
         if self._n_commas >= (1 - _ODD_SHARE) * self.n_odd:
             return COMMAS
-        many = self.has_more or len(self.counts) > max_categories
-        if many and (self.has_more or len(self.counts) > _ID_SHARE * self.n_known):
+        n = len(self.counts)
+        is_many = n > max_categories or self.n_known >= _LEAST_TOLD_APART
+        if self.has_more or (is_many and n > _ID_SHARE * self.n_known):
             return TEXT
         return CATEGORY

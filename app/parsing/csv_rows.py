@@ -68,7 +68,7 @@ class CsvBatch:
             table = self._line_by_line(needed)
         self._columns = {name: table.column(name).combine_chunks() for name in needed}
         for name in numeric:
-            self._columns[name] = _with_points(self._columns[name], missing, dialect)
+            self._columns[name] = with_points(self._columns[name], missing, dialect)
 
     def column(self, name: str) -> pa.Array | None:
         return self._columns.get(name)
@@ -172,7 +172,7 @@ class CsvBatch:
         )
 
 
-def _with_points(written: pa.Array, missing: Sequence[str], dialect: CsvDialect) -> pa.Array:
+def with_points(written: pa.Array, missing: Sequence[str], dialect: CsvDialect) -> pa.Array:
     """Return the text of numbers as it is written with a decimal point and nothing else."""
     if not pa.types.is_string(written.type) or (dialect.decimal, dialect.thousands) == (".", ""):
         return written

@@ -9,6 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from app.contract import (
+    ALL_MISSING,
+    DUPLICATE_ID,
     FUTURE_TIME,
     INFINITE_FEATURE,
     NAN_FEATURE,
@@ -21,9 +23,12 @@ from app.contract import (
     WRONG_LENGTH,
     Contract,
 )
+from app.files.reading.lines import COMMAS, CsvDialect
 from app.parsing.cells import SOUND, numbers, of_objects
+from app.parsing.csv_rows import with_points
+from app.parsing.json_rows import value_at
 from app.parsing.raw_batch import CORRUPT_COLUMN
-from app.parsing.row_parser import ParsingRules
+from app.parsing.row_parser import FAULTS, ParsingRules
 from app.parsing.times import TimeRules, times
 
 _SHOWN = 80
@@ -36,7 +41,13 @@ _OF_FEATURES = {
 }
 
 
-def explain(reason: str, row: str, contract: Contract, rules: ParsingRules) -> str:
+def explain(
+    reason: str,
+    row: str,
+    contract: Contract,
+    rules: ParsingRules,
+    dialect: CsvDialect = COMMAS,
+) -> str:
     """Return what is wrong with a row.
 
     Parameters
@@ -46,6 +57,8 @@ def explain(reason: str, row: str, contract: Contract, rules: ParsingRules) -> s
         The dead letter's row, as JSON.
     contract, rules
         What the row was parsed by.
+    dialect
+        How numbers are written, if the row is CSV.
 
     Examples
     --------
@@ -60,13 +73,22 @@ def explain(reason: str, row: str, contract: Contract, rules: ParsingRules) -> s
     if not isinstance(cells, dict):
         return _as_it_is(reason, row)
     if CORRUPT_COLUMN in cells:
-        return _corrupt(reason, str(cells[CORRUPT_COLUMN]), contract)
-    if reason in (*_OF_FEATURES, WRONG_LENGTH) and (said := _of_features(cells, contract, rules)):
-        return said
+        return _corrupt(reason, str(cells[CORRUPT_COLUMN]))
+    if reason in (*_OF_FEATURES, WRONG_LENGTH):
+        if contract.is_array:
+            said = _of_array(value_at(cells, contract.features[0]), contract, rules, reason)
+        else:
+            said = _of_features(cells, contract, rules, dialect, reason)
+        if said is not None:
+            return said
     if reason in (UNPARSABLE, FUTURE_TIME, NULL_TIME) and contract.time is not None:
         return f"column {_cell(cells, contract.time)} {_of_time(cells, contract, rules, reason)}"
+    if reason == ALL_MISSING:
+        return f"none of the columns {_short(', '.join(contract.features))} holds a value"
     if reason == NULL_ID and contract.id is not None:
         return f"column {_cell(cells, contract.id)} is no id"
+    if reason == DUPLICATE_ID and contract.id is not None:
+        return f"column {_cell(cells, contract.id)} is that of an earlier row"
     if reason in (NULL_LABEL, UNKNOWN_LABEL) and contract.label is not None:
         return (
             f"column {_cell(cells, contract.label)} is none of the classes "
@@ -75,30 +97,41 @@ def explain(reason: str, row: str, contract: Contract, rules: ParsingRules) -> s
     return _as_it_is(reason, row)
 
 
-def _of_features(cells: dict[str, Any], contract: Contract, rules: ParsingRules) -> str | None:
-    if contract.is_array:
-        value = cells.get(contract.features[0])
-        length = len(value) if isinstance(value, list) else 0
-        if length != contract.n_features:
-            return (
-                f"column {contract.features[0]} holds {length} numbers, not {contract.n_features}"
-            )
-        return None
+def _of_array(value: Any, contract: Contract, rules: ParsingRules, reason: str) -> str | None:
+    items = value if isinstance(value, list) else []
+    column = f"column {contract.features[0]}"
+    if len(items) != contract.n_features:
+        return f"{column} holds {len(items)} numbers, not {contract.n_features}"
+    for item in items:
+        _, (fault,) = numbers(_one(item), rules.missing)
+        if FAULTS.get(fault) == reason:
+            return f"{column} has an element {_short(repr(item))} that {_OF_FEATURES[reason]}"
+    return None
+
+
+def _of_features(
+    cells: dict[str, Any],
+    contract: Contract,
+    rules: ParsingRules,
+    dialect: CsvDialect,
+    reason: str,
+) -> str | None:
     for name in contract.features:
-        _, (fault,) = numbers(_one(cells.get(name)), rules.missing)
-        if fault != SOUND:
-            said = (NULL_FEATURE, NAN_FEATURE, INFINITE_FEATURE, UNPARSABLE)[int(fault) - 1]
-            comma = isinstance(cells.get(name), str) and _DECIMAL_COMMA.fullmatch(
-                cells[name].strip()
-            )
-            hint = "; --decimal , reads it as one" if comma else ""
-            return f"column {_cell(cells, name)} {_OF_FEATURES[said]}{hint}"
+        if name in contract.encoding.categories:
+            continue
+        cell = with_points(_one(value_at(cells, name)), rules.missing, dialect)
+        _, (fault,) = numbers(cell, rules.missing)
+        if FAULTS.get(fault) == reason:
+            text = value_at(cells, name)
+            is_comma = isinstance(text, str) and _DECIMAL_COMMA.fullmatch(text.strip())
+            hint = "; --decimal , reads it as one" if is_comma and dialect.decimal == "." else ""
+            return f"column {_cell(cells, name)} {_OF_FEATURES[reason]}{hint}"
     return None
 
 
 def _of_time(cells: dict[str, Any], contract: Contract, rules: ParsingRules, reason: str) -> str:
     assert contract.time is not None
-    value = cells.get(contract.time)
+    value = value_at(cells, contract.time)
     if reason == FUTURE_TIME:
         return "is more than a day ahead of the clock"
     if reason == NULL_TIME or value is None:
@@ -114,7 +147,9 @@ def _of_time(cells: dict[str, Any], contract: Contract, rules: ParsingRules, rea
     return "is no time: ISO 8601 with a date, or a number"
 
 
-def _corrupt(reason: str, text: str, contract: Contract) -> str:
+def _corrupt(reason: str, text: str) -> str:
+    # A record may go over several lines.
+    text = " ".join(text.split())
     if "\\x" in text and reason == WRONG_LENGTH:
         return f"{_short(text)} is not UTF-8; give its --encoding"
     if reason == WRONG_LENGTH:
@@ -132,7 +167,7 @@ def _one(value: Any) -> pa.Array:
 
 
 def _cell(cells: dict[str, Any], name: str) -> str:
-    return f"{name} = {_short(repr(cells.get(name)))}"
+    return f"{name} = {_short(repr(value_at(cells, name)))}"
 
 
 def _short(text: str) -> str:

@@ -44,7 +44,7 @@ _DAY = 86_400_000_000
 _STRING = pa.string()
 _TIME = pa.timestamp("us", "UTC")
 
-_FAULTS = {
+FAULTS = {
     NULL: NULL_FEATURE,
     cells.UNPARSABLE: UNPARSABLE,
     cells.NAN: NAN_FEATURE,
@@ -172,7 +172,7 @@ class RowParser:
                 is_missing = (faults == NULL) | (faults == cells.NAN)
                 reasons.add(ALL_MISSING, is_missing.all(axis=1))
                 faults = np.where(is_missing, cells.SOUND, faults)
-            for fault, reason in _FAULTS.items():
+            for fault, reason in FAULTS.items():
                 if faults is not None:
                     reasons.add(reason, (faults == fault).any(axis=1))
         found = pa.nulls(n, _TIME)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 
+from app.config.rows import RECORD_SETTINGS
 from app.config.run import YES, ReplaySettings
 from app.contract import FixedContract
 from app.errors import UserError
@@ -173,7 +174,7 @@ class _ReplayJob:
         )
 
     def _remembered(self, workdir: WorkDirectory) -> RememberedSettings:
-        names = ("format", "label", "id", "time")
+        names = ("format", "label", "id", "time", *RECORD_SETTINGS)
         settings = {name: getattr(self._settings, name) for name in names}
         return RememberedSettings(workdir.replay_settings, settings)
 

@@ -137,7 +137,7 @@ class Job(Protocol):
     def rows(
         self, spark: SparkSession, workdir: WorkDirectory, opened: OpenModel, bound: BoundModel
     ) -> DataFrame:
-        """Return the stream of validated rows."""
+        """Return the stream of rows, as the writer takes them."""
 
     def explain(self, error: Exception) -> str | None:
         """Return what made the query fail, where the job knows it better than Spark."""
@@ -257,7 +257,7 @@ def run(
             )
         )
         writer = job.writer(workdir, bound, scorers)
-        watch = DeadLetterWatch(writer, settings.max_dead_letters, listener.warned)
+        watch = DeadLetterWatch(writer, settings, listener.warned)
         stack.callback(writer.close)
         in_background(bound.classifier.compile)
         loop = MicroBatchLoop(

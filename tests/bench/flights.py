@@ -1,10 +1,10 @@
 """A year of flights, whose labels come hours late: ``python -m tests.bench.flights``.
 
-The two live sources that ``examples/flights/prepare.py`` writes are read to their end by a stream of
-its own. Told is what became of every label; and error and area under the ROC curve of what was
-served, beside the commoner class, logistic regression and an adaptive random forest (both of River),
-which are given the same rows in the same order: each is asked at the scheduled departure, and learns
-at the landing.
+The two live sources that ``examples/flights/prepare.py`` writes are read to their end by a stream
+of its own. Told is what became of every label; and error and area under the ROC curve of what was
+served, beside the commoner class, logistic regression and an adaptive random forest (both of
+River), which are given the same rows in the same order: each is asked at the scheduled departure,
+and learns at the landing.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def rivals() -> dict[str, Any]:
 
 
 def rows_of(events: pd.DataFrame) -> dict[str, dict[str, float | str]]:
-    """Return the features by flight: missing numbers are the mean so far, as the network has them."""
+    """Return the features by flight: a missing number is the mean so far, as in the network."""
     means: dict[str, stats.Mean] = {}
     found = {}
     for row in events.drop(columns=ROLES[1]).to_dict("records"):

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,30 +35,34 @@ from app.files.workdir import WorkDirectory, open_workdir
 from app.model import HBPClassifier
 from app.model.state import config_to_metadata
 from app.monitor.batch_log import BatchLog
+from app.parsing.row_parser import RowParser
 from app.registry.open import OpenModel, open_model
 from app.registry.packs.upkeep import KeptDays, Upkeep
-from app.streaming.batch_writer import BatchContext, BatchFiles, ScoredBatch
+from app.registry.version import ModelVersion
+from app.streaming.batch_writer import ROW, BatchContext, BatchFiles, ScoredBatch
 from app.streaming.lineage import FeedbackInput, Lineage
 from app.streaming.loop import MicroBatchLoop
 from app.streaming.rows.labelled import LabelledRows
 from tests.bench import figures
 from tests.redis_server import RedisServer
+from udfs.score import SERVED
 
 SIZES = (1_000, 10_000, 100_000)
 ROWS = 4
 HOUR = 3600
 FEWEST = 0.05
 QUERY = "11111111-2222-3333-4444-555555555555"
-CONTRACT = Contract(("x", "y"), ("x", "y"), 2, ("no", "yes"))
+CONTRACT = Contract(("x", "y", "label"), ("x", "y"), 2, ("no", "yes"), label="label")
 CONFIG = ModelConfig(n_features=2, n_classes=2, n_hidden_layers=1, n_hidden_units=2)
 METADATA = config_to_metadata(CONFIG) | CONTRACT.to_metadata()
 
 
 class Writer:
-    """Stands for Spark: rows by their number, half of them right."""
+    """Stands for Spark and its workers: rows by their number, half of them right."""
 
     def __init__(self, workdir: WorkDirectory) -> None:
         self.files = BatchFiles(workdir, CONTRACT)
+        self.parsers: Mapping[str, RowParser] = {ROW: RowParser(CONTRACT)}
 
     def take_over(self, query: str) -> None:
         pass
@@ -67,29 +71,34 @@ class Writer:
         pass
 
     def write(self, df: Any, context: BatchContext) -> ScoredBatch:
-        first = context.batch * ROWS
-        numbers = np.arange(first, first + ROWS)
-        ids = [str(number) for number in numbers]
-        labels = (numbers % 2).astype(np.int32)
-        features = np.stack([numbers % 7, numbers % 2], axis=1).astype(np.float32)
-        rows = LabelledRows(ids, features, labels, numbers, np.zeros(ROWS, np.int32))
+        raw = _rows(context.batch * ROWS)
+        parsed = pa.Table.from_batches([self.parsers[ROW].parse(raw)])
+        rows = LabelledRows.from_arrow(parsed, CONTRACT.n_features)
         context.on_labelled(rows)
-        served = pa.StructArray.from_arrays(
-            [
-                pa.array([0] * ROWS, pa.int32()),
-                pa.array([[0.5, 0.5]] * ROWS, pa.list_(pa.float32())),
-                pa.array([context.version.version] * ROWS, pa.int64()),
-                pa.array([0] * ROWS, pa.int64()),
-                pa.array([False] * ROWS),
-            ],
-            ["prediction", "probabilities", "model_version", "model_age_ms", "stale"],
-        )
-        table = {"event_id": ids, "time": pa.array(numbers, pa.int64()), "served": served}
-        self.files.write_predictions(pa.table(table), context.query, context.batch)
+        for field, column in zip(SERVED, _served(context.version), strict=True):
+            parsed = parsed.append_column(field, pa.array(column, field.type))
+        self.files.write_predictions(parsed, context.query, context.batch)
         context.reached("predictions")
         context.reached("dead_letters")
-        served_rows = self.files.predictions(context.query, context.batch)
-        return ScoredBatch(ROWS, 0, {}, rows.with_served(served_rows.to(ids)))
+        served = self.files.predictions(context.query, context.batch)
+        return ScoredBatch(ROWS, 0, {}, rows.with_served(served.to(rows.event_ids)))
+
+
+def _rows(first: int) -> pa.RecordBatch:
+    """Return the rows of a batch as Parquet gives them."""
+    numbers = np.arange(first, first + ROWS)
+    columns = {
+        "sequence": numbers,
+        "x": numbers % 7,
+        "y": numbers % 2,
+        "label": np.take(CONTRACT.classes, numbers % 2),
+    }
+    return pa.record_batch(columns).replace_schema_metadata({"format": "parquet"})
+
+
+def _served(version: ModelVersion) -> list[list[object]]:
+    """Return what each row of a batch is served with."""
+    return [[0] * ROWS, [[0.5, 0.5]] * ROWS, [version.version] * ROWS, [0] * ROWS, [False] * ROWS]
 
 
 class Life:

@@ -130,6 +130,8 @@ class TestReplay:
             ({"label": "x0"}, "--label is 'x0', but .* was begun with 'label'"),
             ({"id": "x0"}, "--id is 'x0', but .* was begun with not given"),
             ({"format": "json", "input": None}, "--format is 'json'"),
+            ({"encoding": "cp1252"}, "--encoding is 'cp1252', but .* was begun with 'utf-8'"),
+            ({"escapes": True}, "--escapes is given, but .* was begun with not given"),
         ],
     )
     def test_a_setting_that_says_how_rows_are_read_stays(self, replayed, root, changes, message):

@@ -103,7 +103,7 @@ def test_a_dead_letter_keeps_the_original_row_as_json(mixed):
         "id": "b8", "at": "2026-01-01T00:00:30Z",
         "x0": "one", "x1": "2", "x2": "3", "x3": "4", "label": "0",
     }  # fmt: skip
-    assert json.loads(letters.loc["b2", "row"])["x1"] is None
+    assert json.loads(letters.loc["b2", "row"])["x1"] == ""
     assert json.loads(letters.loc["e7", "row"])["x0"] == "5"
     too_long = letters[letters["reason"] == contract.WRONG_LENGTH]["row"]
     lines = {json.loads(row)["_corrupt_line"] for row in too_long}
@@ -117,6 +117,27 @@ def test_a_file_of_bad_rows_alone_leaves_the_model_at_version_0(tmp_path: Path):
     summary = small_replay(path, tmp_path / "w", classes=("0", "1"))
     assert (summary.version, summary.run.dead_letters, summary.run.rows_scored) == (0, 10, 1)
     assert summary.run.prequential_error is None
+
+
+def test_too_many_dead_letters_are_a_problem_with_an_example_and_a_remedy(tmp_path: Path):
+    X, y = small_rows(100)
+    rows = [[*map(float, x), int(label)] for x, label in zip(X, y, strict=True)]
+    for row in rows[60:]:
+        row[1] = "12,5"
+    path = write_csv(tmp_path / "rows.csv", rows, (*FEATURES, "label"))
+    notes: list[str] = []
+    listener = Listener()
+    listener.warned = notes.append
+    settings = small_settings(path, tmp_path / "w", max_dead_letters=0.3)
+    summary = replay(settings, listener)
+    said = (
+        "40 of 100 rows are dead letters, first: column x1 = '12,5' is not a number; --decimal , "
+        "reads it as one"
+    )
+    assert notes == [said]
+    assert str(summary.problem) == said and summary.problem.exit_code == 5
+    assert (summary.run.rows_learned, summary.version) == (60, 1)
+    assert small_replay(path, tmp_path / "w", max_dead_letters=0.3).problem is None
 
 
 def test_garbage_that_is_no_text_stops_nothing(tmp_path: Path):
@@ -151,7 +172,12 @@ def test_a_batch_that_makes_the_model_diverge_is_not_learned_and_stops_nothing(t
     assert summary.run.dead_letters_by_reason == {"diverged": 98, "duplicate_id": 1}
     assert (summary.run.rows_in, summary.run.rows_scored) == (300, 299)
     assert (summary.run.rows_learned, summary.version) == (200, 2)
-    assert len(notes) == 1 and notes[0].startswith("batch 1: learning its 98 labelled rows gives")
+    diverged, share = notes
+    assert diverged.startswith("batch 1: learning its 98 labelled rows gives")
+    assert share == (
+        "99 of 300 rows are dead letters, first of each kind: diverged (98); "
+        "column id = 'e0' is that of an earlier row"
+    )
 
     letters = read_dead_letters(tmp_path / "w").set_index("event_id")
     diverged = letters[letters["reason"] == contract.DIVERGED]

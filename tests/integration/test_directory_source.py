@@ -11,21 +11,19 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from app.streaming.rows.validation import parse_and_validate
 from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming import StreamingQuery
-from pyspark.sql.types import DoubleType, LongType, StructType
 
 from app.config.connectors import parse_source
 from app.contract import Contract
 from app.errors import UserError
-from app.streaming.rows.layout import RowLayout
+from app.parsing.packed_rows import unpacked
+from app.parsing.row_parser import RowParser
 from app.streaming.sources.directory import layout_of, read_directory
 from tests.waiting import wait_until
 
 COLUMNS = ("x", "y")
-SCHEMA = StructType().add("x", DoubleType()).add("y", LongType(), nullable=False)
 CONTRACT = Contract(columns=COLUMNS, features=("x",), n_features=1, classes=("0", "1"), label="y")
 
 
@@ -63,18 +61,15 @@ class Stream:
         return pa.table({"x": list(map(float, values)), "y": [v % 2 for v in values]})
 
     def rows(self, n: int = 1000) -> DataFrame:
-        layout = RowLayout(self.spec.format, COLUMNS)
-        if self.spec.format == "parquet":
-            layout = RowLayout.typed(SCHEMA)
         return read_directory(
-            self.spark, self.spec, layout, manifest=self.manifest, max_rows_per_batch=n
+            self.spark, self.spec, COLUMNS, manifest=self.manifest, max_rows_per_batch=n
         )
 
     def start(self, rows: DataFrame, *, once: bool, fail_at: int | None = None) -> StreamingQuery:
         """Start a query; it fails after it has seen batch ``fail_at``, before the commit."""
 
         def see(batch: DataFrame, number: int) -> None:
-            seen = [row.asDict() for row in batch.collect()]
+            seen = parsed(batch)
             # A batch that is tried again holds the same rows.
             assert self.batches.setdefault(number, seen) == seen
             self.during(number)
@@ -110,7 +105,7 @@ class Stream:
     def seen(self) -> list[dict]:
         return [row for number in sorted(self.batches) for row in self.batches[number]]
 
-    def values(self) -> list[int | None]:
+    def values(self) -> list[int]:
         """Return the values in order of batch, after a look at the row numbers."""
         rows = self.seen()
         assert [row["sequence"] for row in rows] == list(range(len(rows)))
@@ -120,11 +115,21 @@ class Stream:
         return [len(self.batches[number]) for number in sorted(self.batches)]
 
 
-def value(row: dict) -> int | None:
-    if "text" not in row:
-        return None if row["x"] is None else int(row["x"])
-    text = row["text"]
-    return int(json.loads(text)["x"] if text[0] == "{" else float(text.split(",")[0]))
+def parsed(batch: DataFrame) -> list[dict]:
+    """Return what becomes of the rows of a batch, each with what else its columns say of it."""
+    columns = batch.toArrow().to_pydict()
+    parser = RowParser(CONTRACT)
+    return [
+        {**dict(zip(columns, place, strict=True)), **row}
+        for place in zip(*columns.values(), strict=True)
+        for rows in unpacked(pa.array([place[0]], pa.binary()))
+        for row in parser.parse(rows).to_pylist()
+    ]
+
+
+def value(row: dict) -> int:
+    assert row["reason"] is None
+    return int(row["features"][0])
 
 
 @pytest.fixture
@@ -295,11 +300,9 @@ def test_two_sources_in_one_query(open_stream, fail_at):
     events, feedback = open_stream("parquet", "events"), open_stream("csv", "feedback")
 
     def both(n: int) -> DataFrame:
-        rows = feedback.rows(n)
-        cells = rows.selectExpr(
-            "sequence", "cast(split(text, ',')[0] as double) as x", "0L as y", "'f' as source"
-        )
-        return events.rows(n).selectExpr("*", "'e' as source").union(cells)
+        kinds = (events, "e"), (feedback, "f")
+        ours, theirs = (each.rows(n).selectExpr("*", f"'{kind}' as kind") for each, kind in kinds)
+        return ours.union(theirs)
 
     def run(fail_at: int | None = None) -> None:
         query = events.start(both(2), once=True, fail_at=fail_at)
@@ -318,9 +321,9 @@ def test_two_sources_in_one_query(open_stream, fail_at):
     feedback.add("1", [15])
     run()
     for source, expected in (("e", [0, 1, 2, 3]), ("f", [10, 11, 12, 13, 14, 15])):
-        rows = [row for row in events.seen() if row["source"] == source]
+        rows = [row for row in events.seen() if row["kind"] == source]
         assert [row["sequence"] for row in rows] == list(range(len(expected)))
-        assert [int(row["x"]) for row in rows] == expected
+        assert list(map(value, rows)) == expected
 
 
 def test_a_file_that_is_no_parquet_is_one_dead_letter(open_stream):
@@ -330,17 +333,16 @@ def test_a_file_that_is_no_parquet_is_one_dead_letter(open_stream):
     (stream.place / "1").write_bytes(b"no Parquet at all")
     os.utime(stream.place / "1", (1, 1))
     pq.write_table(pa.table({"y": [1], "x": ["2"]}), stream.place / "2")
-    rows = parse_and_validate(stream.rows(), CONTRACT, "parquet")
-    query = stream.start(rows.drop("raw", "event_time"), once=True)
-    query.awaitTermination()
-    seen = [(row["sequence"], row["reason"], row["row"]) for row in stream.seen()]
+    stream.run()
+    seen = [(row["sequence"], row["features"], row["reason"]) for row in stream.seen()]
     assert seen == [
-        (0, None, None),
-        (1, None, None),
-        (2, "null_feature", '{"x":null,"y":null}'),
-        (3, None, None),
+        (0, [0.0], None),
+        (1, [1.0], None),
+        (2, None, "unparsable"),
+        (3, [2.0], None),
     ]
-    assert stream.seen()[3]["features"] == [2.0]
+    told = json.loads(stream.seen()[2]["row"])["_corrupt_line"]
+    assert told.startswith(f"{stream.place}/1 is damaged: ")
 
 
 def test_a_csv_with_another_header_is_read_by_name_or_is_dead_letters(open_stream):
@@ -350,25 +352,18 @@ def test_a_csv_with_another_header_is_read_by_name_or_is_dead_letters(open_strea
         (stream.place / f"{i}").write_text(content)
     for i in range(3):
         os.utime(stream.place / f"{i}", (i, i))
-    rows = parse_and_validate(stream.rows(), CONTRACT, "csv")
-    query = stream.start(rows.drop("raw", "event_time"), once=True)
-    query.awaitTermination()
+    stream.run()
     told = [(row["features"], row["label_index"], row["reason"]) for row in stream.seen()]
     unusable = (None, None, "wrong_length")
     assert told == [([0.0], 0, None), ([7.0], 1, None), unusable, unusable, unusable]
     letters = [json.loads(row["row"])["_corrupt_line"] for row in stream.seen()[2:]]
-    assert letters == [",,1,2", ",,0.5,1", ",,0.25,0"]
+    assert letters == ["1,2", "0.5,1", "0.25,0"]
 
 
 def test_the_layout_is_told_once_there_is_something(stream):
     assert layout_of(stream.spec) is None
     stream.add("0", [0, 1])
-    layout = layout_of(stream.spec)
-    assert layout.columns == COLUMNS
-    if stream.spec.format == "parquet":
-        assert layout.schema.simpleString() == "struct<x:double,y:bigint>"
-    else:
-        assert layout.schema is None
+    assert layout_of(stream.spec).columns == COLUMNS
 
 
 def test_the_layout_is_of_the_first_file_that_has_one(open_stream):

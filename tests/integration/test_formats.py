@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -30,8 +31,22 @@ def frame() -> pd.DataFrame:
     return pd.DataFrame(X, columns=list(FEATURES)).assign(label=y)
 
 
+def test_compressed_csv_of_another_encoding_delimiter_and_decimal(from_csv: str, tmp_path: Path):
+    X, y = small_rows(N)
+    lines = ["Größe;x1;x2;x3;label"]
+    for x, label in zip(X, y, strict=True):
+        numbers = [repr(float(value)).replace(".", ",") for value in x]
+        lines.append(";".join([*numbers, str(int(label))]))
+    path = tmp_path / "rows.csv.gz"
+    path.write_bytes(gzip.compress("\r\n".join(lines).encode("cp1252")))
+    summary = small_replay(path, tmp_path / "w", encoding="cp1252", decimal=",")
+    assert summary.state_sha256 == from_csv
+
+
 def test_json_lines(from_csv: str, tmp_path: Path):
-    frame().to_json(tmp_path / "rows.json", orient="records", lines=True, double_precision=15)
+    # All digits: numbers are not rounded before they have been standardised.
+    lines = [json.dumps(row) for row in frame().astype(float).to_dict("records")]
+    (tmp_path / "rows.json").write_text("\n".join(lines))
     summary = small_replay(tmp_path / "rows.json", tmp_path / "w", format="json")
     assert summary.state_sha256 == from_csv
 
@@ -83,7 +98,7 @@ def test_rows_with_ids_and_times_are_learned_in_order_of_time(from_csv: str, tmp
     shuffled.to_parquet(tmp_path / "rows.parquet")
     summary = small_replay(
         tmp_path / "rows.parquet", tmp_path / "w",
-        format="parquet", id="id", time="at", features=FEATURES, rows_per_batch=N,
+        format="parquet", id="id", time="at", time_unit="s", features=FEATURES, rows_per_batch=N,
     )  # fmt: skip
     assert summary.state_sha256 == from_csv
     predictions = read_predictions(tmp_path / "w")

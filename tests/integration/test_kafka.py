@@ -11,23 +11,23 @@ from itertools import count
 
 import pyarrow as pa
 import pytest
-from app.streaming.rows.validation import parse_and_validate
 from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, Row, SparkSession
-from pyspark.sql import functions as F
-from pyspark.sql import types as T
 from pyspark.sql.streaming import StreamingQuery
 
 from app.config.connectors import SourceSpec
 from app.contract import NULL_FEATURE, UNPARSABLE, Contract
 from app.errors import StreamFailedError, UserError
+from app.parsing.packed_rows import RowSource
+from app.parsing.row_parser import RowParser
 from app.streaming.sinks.kafka import write_kafka
 from app.streaming.sources.kafka import check_topic, explain_failure, read_kafka
+from app.streaming.sources.open import describe_source, encoding_of
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("spark")
 
-X_AND_Y = T.StructType([T.StructField("x", T.FloatType()), T.StructField("y", T.LongType())])
+CONTRACT = Contract(columns=("x", "y"), features=("x", "y"), n_features=2, classes=("0", "1"))
 _numbers = count()
 
 
@@ -88,12 +88,20 @@ def numbered(start: int, stop: int) -> list[bytes]:
 
 
 def numbers(rows: list[Row]) -> list[int]:
-    return [json.loads(row.text)["n"] for row in rows]
+    return [json.loads(row.rows)["n"] for row in rows]
 
 
 def read(spark: SparkSession, spec: SourceSpec, rows_per_batch: int = 1000, **options) -> DataFrame:
-    schema = X_AND_Y if spec.format == "arrow" else None
-    return read_kafka(spark, spec, max_rows_per_batch=rows_per_batch, schema=schema, **options)
+    return read_kafka(spark, spec, max_rows_per_batch=rows_per_batch, **options)
+
+
+def parsed(spec: SourceSpec, rows: list[Row]) -> list[dict]:
+    """Return what becomes of the rows of some messages."""
+    source = RowSource(encoding_of(spec), RowParser(CONTRACT))
+    sequences = pa.array([row.sequence for row in rows], pa.int64())
+    values = pa.array([row.rows for row in rows], pa.binary())
+    batches = source.batches(sequences, values)
+    return [row for batch in batches for row in source.parser.parse(batch).to_pylist()]
 
 
 def place(sequence: int) -> tuple[int, int, int]:
@@ -152,42 +160,46 @@ def test_a_query_that_failed_goes_on_at_its_checkpoint(spark, topic, tmp_path):
 
 def test_messages_without_a_value_or_without_sense_become_dead_letters(spark, topic, tmp_path):
     spec = topic()
-    send(spark, spec, [b'{"x": 1}', None, b"", b"{", b"\xff\xfe", b'{"x": 2}'])
-    # Asked of Spark: on its way to here a wrong byte would be replaced anyway.
-    stream = read(spark, spec).withColumn("is_valid", F.is_valid_utf8("text"))
-    received = Received(stream, tmp_path / "raw").run()
-    texts = [row.text for row in received.rows]
-    assert texts == ['{"x": 1}', None, "", "{", "\ufffd\ufffd", '{"x": 2}']
-    assert all(row.is_valid for row in received.rows if row.text is not None)
+    values = [b'{"x": 1, "y": 2}', None, b"", b"{", b"\xff\xfe", b'{"x": 3}', b'{"y": 5, "x": 4}']
+    send(spark, spec, values)
+    received = Received(read(spark, spec), tmp_path).run()
+    assert [row.rows for row in received.rows] == values
 
-    contract = Contract(columns=("x",), features=("x",), n_features=1, classes=("0", "1"))
-    stream = parse_and_validate(read(spark, spec), contract, "json")
-    validated = Received(stream, tmp_path / "validated").run().rows
-    assert [row.reason is None for row in validated] == [True, False, False, False, False, True]
-    assert {row.reason for row in validated} == {None, NULL_FEATURE, UNPARSABLE}
+    found = parsed(spec, received.rows)
+    assert [row["features"] for row in found] == [[1, 2], *[None] * 5, [4, 5]]
+    assert [(row["reason"], row["row"]) for row in found[1:-1]] == [
+        (UNPARSABLE, '{"_corrupt_line": ""}'),
+        (UNPARSABLE, '{"_corrupt_line": ""}'),
+        (UNPARSABLE, '{"_corrupt_line": "{"}'),
+        (UNPARSABLE, r'{"_corrupt_line": "\\xff\\xfe"}'),
+        (NULL_FEATURE, '{"x": 3}'),
+    ]
 
 
 def test_arrow_messages_come_as_typed_rows(spark, topic, tmp_path):
     spec = topic(value_format="arrow")
     send(spark, spec, [arrow(x=[0.5, 1.5, None], y=[1, 2, 3]), arrow(y=[4], x=[2])])
     received = Received(read(spark, spec), tmp_path).run()
-    assert [(place(r.sequence), r.x, r.y) for r in received.rows] == [
-        ((0, 0, 0), 0.5, 1),
-        ((0, 0, 1), 1.5, 2),
-        ((0, 0, 2), None, 3),
-        ((0, 1, 0), 2.0, 4),
+    rows = parsed(spec, received.rows)
+    assert [(place(row["sequence"]), row["features"], row["reason"]) for row in rows] == [
+        ((0, 0, 0), [0.5, 1], None),
+        ((0, 0, 1), [1.5, 2], None),
+        ((0, 0, 2), None, NULL_FEATURE),
+        ((0, 1, 0), [2, 4], None),
     ]
 
 
-def test_a_message_that_is_no_such_arrow_stream_is_one_row_of_nulls(spark, topic, tmp_path):
+def test_a_message_that_is_no_arrow_stream_is_one_dead_letter(spark, topic, tmp_path):
     spec = topic(value_format="arrow")
-    unusable = [b"garbage", None, arrow(x=[1.0]), arrow(x=[1.0] * 1025, y=[1] * 1025)]
+    unusable = [b"garbage", None, arrow(x=[1.0] * 1025, y=[1] * 1025), arrow(x=[1.0])]
     send(spark, spec, [arrow(x=[1.0], y=[1]), *unusable, arrow(x=[2.0], y=[2])])
     received = Received(read(spark, spec), tmp_path).run()
-    assert [(place(r.sequence), r.x, r.y) for r in received.rows] == [
-        ((0, 0, 0), 1.0, 1),
-        *(((0, i, 0), None, None) for i in range(1, 5)),
-        ((0, 5, 0), 2.0, 2),
+    rows = parsed(spec, received.rows)
+    assert [(place(row["sequence"]), row["features"], row["reason"]) for row in rows] == [
+        ((0, 0, 0), [1, 1], None),
+        *(((0, i, 0), None, UNPARSABLE) for i in range(1, 4)),
+        ((0, 4, 0), None, NULL_FEATURE),
+        ((0, 5, 0), [2, 2], None),
     ]
 
 
@@ -284,12 +296,13 @@ def refusal(spark: SparkSession, spec: SourceSpec) -> str:
     return str(caught.value)
 
 
-@pytest.mark.usefixtures("broker")
-@pytest.mark.parametrize("schema", [None, T.StructType(), T.StructType().add("sequence", "long")])
-def test_arrow_without_a_usable_schema_is_refused(spark, schema):
+def test_arrow_without_its_columns_is_refused_before_anything_is_read():
     spec = SourceSpec("kafka", "arrow", "t", "localhost:1")
-    with pytest.raises(UserError, match="kafka://localhost:1/t"):
-        read_kafka(spark, spec, max_rows_per_batch=1, schema=schema)
+    with pytest.raises(UserError) as caught:
+        describe_source(spec, "events", None, ("x",))
+    assert str(caught.value).startswith(f"--events: {spec} does not say the columns of its rows")
+    assert "--events-schema" in str(caught.value)
+    assert describe_source(spec, "events", "x double", ("x",)).layout.columns == ("x",)
 
 
 def test_messages_lost_before_they_were_read_end_the_query(spark, topic, broker, tmp_path):

@@ -106,7 +106,8 @@ def open_arrived(
 ) -> FileRows:
     """Open a file that somebody else writes, so that it does not stop a stream.
 
-    A file that is no Parquet, and the rest of one from where it is damaged, is one row.
+    A file that is no Parquet, and the rest of one from where it is damaged, is one row. A header
+    of CSV that lacks a column, or has it twice, is none: it is a row like those below it.
 
     Raises
     ------
@@ -120,6 +121,8 @@ def open_arrived(
             rows = open_rows(path, file_format, columns, text)
             if isinstance(rows, ParquetRows):
                 rows.outlasts_damage = True
+            elif rows.names is not None and any(rows.names.count(name) != 1 for name in columns):
+                rows.begin_with_header()
             return rows
         except (OSError, pa.ArrowException) as error:
             if not _is_damage(error):
@@ -152,8 +155,8 @@ class TextRecords:
         self._dialect = COMMAS
         self.names: tuple[str, ...] | None = None
         metadata = {"format": file_format}
-        self._begin = len(codecs.BOM_UTF8) if self._starts_with_mark() else 0
-        self._file.seek(self._begin)
+        self._begin = self._top = len(codecs.BOM_UTF8) if self._starts_with_mark() else 0
+        self._file.seek(self._top)
         if self._is_csv:
             header = self._record().decode(errors="replace").strip()
             self._dialect = text.dialect(header)
@@ -164,6 +167,10 @@ class TextRecords:
             }
             self._begin = self._file.tell()
         self._schema = pa.schema([(TEXT_COLUMN, pa.binary())], metadata)
+
+    def begin_with_header(self) -> None:
+        """Take the header for a record, too."""
+        self._begin = self._top
 
     def read(self, byte: int, n: int) -> tuple[list[pa.RecordBatch], int]:
         if isinstance(self._file.raw, io.FileIO):

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from app.config.rows import RowSettings
 from app.errors import TooManyDeadLettersError
 from app.monitor.metrics import Totals
 from app.parsing.explain import explain
 from app.parsing.row_parser import RowParser
+from app.streaming.rows.rules import text_format
 
 if TYPE_CHECKING:
     from app.streaming.batch_writer import BatchWriter
@@ -28,15 +30,19 @@ class DeadLetterWatch:
     ----------
     writer
         Has the first dead letter of each reason.
-    limit
-        Share of the rows, or of the labels, from which on they are too many.
+    settings
+        Say how rows are written, and above which share of them dead letters are too many.
     warn
         Called once, after a batch in which more than a tenth were dead.
     """
 
-    def __init__(self, writer: BatchWriter, limit: float, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, writer: BatchWriter, settings: RowSettings, warn: Callable[[str], None]
+    ) -> None:
         self._writer = writer
-        self._limit = limit
+        self._limit = settings.max_dead_letters
+        # Cells are what is looked at, and not what stands between them.
+        self._dialect = text_format(settings).dialect(header="")
         self._warn = warn
         self._has_warned = False
 
@@ -54,12 +60,15 @@ class DeadLetterWatch:
     def _said(self, run: Totals, share: float) -> str | None:
         parts = []
         kinds = [kind for kind in self._writer.parsers if kind != _LABEL]
-        for what, kind, dead, of in (
-            ("rows", kinds[0], run.dead_letters_by_reason, run.rows_in),
-            ("labels", _LABEL, run.labels.dead, run.labels.received),
+        labels = run.labels
+        # Labels that an earlier run was given may have died in this one.
+        settled = run.rows_learned + sum(labels.dead.values())
+        for what, kind, dead, given, of in (
+            ("rows", kinds[0], run.dead_letters_by_reason, run.rows_in, run.rows_in),
+            ("labels", _LABEL, labels.dead, labels.received, max(labels.received, settled)),
         ):
             count = sum(dead.values())
-            if count and (count > share * of or count == of):
+            if count and given and (count > share * of or count == of):
                 parts.append(
                     f"{count:,} of {of:,} {what} are dead letters, {self._firsts(kind, dead)}"
                 )
@@ -77,4 +86,4 @@ class DeadLetterWatch:
         if row is None:
             return f"{reason} ({count:,})"
         parser: RowParser = self._writer.parsers[kind]
-        return explain(reason, row, parser.contract, parser.rules)
+        return explain(reason, row, parser.contract, parser.rules, self._dialect)

@@ -48,6 +48,7 @@ def of_identity(step: Step) -> None:
     else:
         changes = {"format": "json"}
     changes |= {name: step.rng.choice(["x3", "nothing"]) for name in columns}
+    changes |= {"encoding": "cp1252", "delimiter": ";", "escapes": True}
     name = step.rng.choice(list(changes))
     _refused(step, {name: changes[name]})
 

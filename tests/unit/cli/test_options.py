@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("here")
 
 
 class TestReplayOptions:
-    @pytest.mark.parametrize("option", ["input", "format", "label", "workdir"])
+    @pytest.mark.parametrize("option", ["input", "format", "workdir"])
     def test_a_missing_option_is_named(self, complaint, option):
         assert complaint(*replay_with(**{option: None})) == f"Missing option '--{option}'."
 
@@ -97,8 +97,6 @@ class TestReplayOptions:
             ({"time": "gone"}, "--time"),
             ({"features": "x0,gone"}, "--features"),
             ({"features": "x0,y"}, "--features"),
-            ({"features": "id"}, "--features"),
-            ({}, "--features"),
             ({"id": "id", "workdir": "in.csv"}, "--workdir"),
             ({"id": "id", "workdir": "in.csv/below"}, "--workdir"),
             ({"id": "id", "redis_url": "localhost"}, "--redis-url"),

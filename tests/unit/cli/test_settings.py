@@ -16,7 +16,9 @@ from app.cli.runs import run_command
 from app.config.connectors import SinkSpec
 from app.config.model import DEFAULT_VARIANT, VARIANTS, ModelOptions
 from app.config.options import option_name, options_of
+from app.config.rows import RowSettings
 from app.config.run import ReplaySettings, StreamSettings
+from app.errors import TooManyDeadLettersError
 from tests.unit.command_lines import replay_with
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -26,7 +28,10 @@ both = pytest.mark.parametrize(("name", "settings"), COMMANDS.items(), ids=COMMA
 every_class = pytest.mark.parametrize("settings", [*COMMANDS.values(), ModelOptions])
 
 LEARNING = (
-    "--workdir --features --classes --redis-url --executor-redis-url --model --snapshots "
+    "--encoding --delimiter --escapes --decimal --thousands --missing-values --time-unit "
+    "--time-zone --max-dead-letters "
+    "--workdir --features --classes --categorical --max-categories --missing --contract --learn "
+    "--redis-url --executor-redis-url --model --snapshots "
     "--keep-snapshots --keep-every --keep-predictions --keep-dead-letters --on-registry-outage "
     "--max-staleness --registry-patience --if-running --allow-relearn --layers --units --variant "
     "--learning-rate --beta --smoothing --hedge-loss "
@@ -68,7 +73,7 @@ def settings_of(call):
 
         def learn(checked, listener, stop):
             seen.append(checked)
-            return SimpleNamespace(to_dict=lambda: SUMMARY)
+            return SimpleNamespace(to_dict=lambda: SUMMARY, problem=None)
 
         code, output, errors = call(*arguments, cli=run_command(settings, learn))
         assert (code, errors) == (0, "")
@@ -130,7 +135,7 @@ def test_each_field_is_described_in_a_docstring(settings):
 @every_class
 def test_each_choice_of_an_option_stands_in_its_description(settings):
     described = {
-        parameter.arg_name: re.findall(r'"(\w+)"', parameter.type_name or "")
+        parameter.arg_name: re.findall(r'"(.+?)"', parameter.type_name or "")
         for each in reversed(settings.__mro__)
         for parameter in parse(each.__doc__ or "").params
     }
@@ -179,6 +184,24 @@ def test_lists_switches_and_repeated_options_are_read(settings_of):
     assert (settings.fail_on_data_loss, settings.available_now) == (False, True)
 
 
+def test_how_rows_are_written_is_read(settings_of):
+    line = "--decimal , --thousands . --escapes --missing-values -999,x --time-unit ms"
+    rest = ["--delimiter", ";", "--encoding", "cp1252", "--max-dead-letters", "0.1"]
+    settings, _ = settings_of(StreamSettings, "--workdir", "w", *line.split(), *rest)
+    expected = RowSettings(
+        encoding="cp1252",
+        delimiter=";",
+        escapes=True,
+        decimal=",",
+        thousands=".",
+        missing_values=("-999", "x"),
+        time_unit="ms",
+        max_dead_letters=0.1,
+    )
+    names = [field.name for field in dataclasses.fields(RowSettings)]
+    assert [getattr(settings, name) for name in names] == list(dataclasses.astuple(expected))
+
+
 def test_a_url_of_the_environment_is_given(settings_of, monkeypatch):
     monkeypatch.setenv("REDIS_URL", "redis://u:secret@cache")
     monkeypatch.setenv("EXECUTOR_REDIS_URL", "redis://v:secret@cache")
@@ -193,6 +216,25 @@ def test_the_summary_is_a_table_or_one_line_of_json(settings_of):
     _, line = settings_of(StreamSettings, "--workdir", "w", "--json")
     assert line.count("\n") == 1
     assert json.loads(line) == SUMMARY
+
+
+def test_what_a_run_did_is_told_before_what_was_wrong_with_it(call):
+    problem = TooManyDeadLettersError("2 of 2 rows are dead letters")
+
+    def learn(checked, listener, stop):
+        return SimpleNamespace(to_dict=lambda: SUMMARY, problem=problem)
+
+    learned = run_command(StreamSettings, learn)
+    code, output, errors = call("--workdir", "w", "--json", cli=learned)
+    assert (code, errors) == (5, "error: 2 of 2 rows are dead letters\n")
+    assert json.loads(output) == SUMMARY
+
+
+@both
+def test_each_option_that_is_no_switch_is_refused_without_its_value(complaint, name, settings):
+    for each in options(name).values():
+        if not each.is_flag:
+            assert "requires an argument" in complaint(name, each.opts[0]), each.name
 
 
 @pytest.mark.parametrize(
