@@ -20,23 +20,28 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Moments:
-    """Count, mean and sum of squared deviations of the rows seen, per feature."""
+    """Count, mean and sum of squared deviations of the numbers seen, per column.
 
-    count: int
+    A number may be NaN: then it is missing.
+    """
+
+    count: np.ndarray
     mean: np.ndarray
     m2: np.ndarray
 
     def adding(self, row: np.ndarray) -> Moments:
         """Return the moments with one more row, by Welford's recurrence."""
-        count = self.count + 1
-        mean = self.mean + (row - self.mean) / count
-        return Moments(count, mean, self.m2 + (row - self.mean) * (row - mean))
+        count = self.count + ~np.isnan(row)
+        # What is missing is where the mean is: it moves nothing.
+        number = np.where(np.isnan(row), self.mean, row)
+        mean = self.mean + (number - self.mean) / np.maximum(count, 1)
+        return Moments(count, mean, self.m2 + (number - self.mean) * (number - mean))
 
     def standardise(self, row: np.ndarray) -> np.ndarray:
         """Return the row in standard deviations from the mean, 0 where nothing varied."""
         standardised = np.zeros_like(row)
-        varied = self.m2 > 0
-        deviation = np.sqrt(self.m2[varied] / self.count)
+        varied = (self.m2 > 0) & ~np.isnan(row)
+        deviation = np.sqrt(self.m2[varied] / self.count[varied])
         standardised[varied] = (row[varied] - self.mean[varied]) / deviation
         return standardised
 
@@ -66,13 +71,16 @@ class NumpyHBP:
         self.row_count = int(state.pop("row_count"))
         if config.standardize:
             mean, m2 = state.pop("scaler_mean"), state.pop("scaler_m2")
-            self.moments = Moments(self.row_count, mean, m2)
+            count = state.pop("scaler_count", np.full(len(mean), float(self.row_count)))
+            self.moments = Moments(count, mean, m2)
+        self.class_count = state.pop("class_count", None)
         self.waiting: list[tuple[np.ndarray, int]] = []
         if config.update_batch_size > 1:
             features, labels = state.pop("pending_features"), state.pop("pending_labels")
             count = int(state.pop("pending_count"))
             self.waiting = list(zip(features[:count], labels[:count], strict=True))
         self.covariance = state.pop("input_head_covariance", None)
+        self.variance = state.pop("input_head_variance", np.zeros(0))
         self.weights = state
         self.layer_updates = self.clipped_updates = self.floored_alphas = 0
 
@@ -101,10 +109,24 @@ class NumpyHBP:
         return np.array(probabilities).reshape(-1, self.config.n_classes)
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        rows = np.asarray(X, float)
-        if self.config.standardize:
-            rows = [self.moments.standardise(row) for row in rows]
+        rows = [self._inputs(np.asarray(row, float), self.moments_or_none()) for row in X]
         return np.array([self._predict(row) for row in rows])
+
+    def moments_or_none(self) -> Moments | None:
+        return self.moments if self.config.standardize else None
+
+    def _inputs(self, row: np.ndarray, moments: Moments | None) -> np.ndarray:
+        """Return the inputs of a row: numbers, missing ones, and a category's slots."""
+        slots = self.config.category_slots or (0,) * len(row)
+        numbers = self._numbers(row)
+        found = [np.nan_to_num(numbers) if moments is None else moments.standardise(numbers)]
+        found += [[float(np.isnan(row[column]))] for column in self.config.indicators]
+        found += [np.eye(n)[int(value)] for n, value in zip(slots, row, strict=True) if n]
+        return np.concatenate(found)
+
+    def _numbers(self, row: np.ndarray) -> np.ndarray:
+        slots = self.config.category_slots
+        return row[[not n for n in slots]] if slots else row
 
     def get_state(self) -> dict[str, np.ndarray]:
         """Return a state of the layout of :mod:`app.model.state`."""
@@ -113,8 +135,14 @@ class NumpyHBP:
         state["row_count"] = np.array(self.row_count)
         if self.covariance is not None:
             state["input_head_covariance"] = self.covariance.copy()
+            if len(self.variance):
+                state["input_head_variance"] = self.variance.copy()
+        if self.class_count is not None:
+            state["class_count"] = self.class_count.copy()
         if self.config.standardize:
             state["scaler_mean"], state["scaler_m2"] = self.moments.mean, self.moments.m2
+            if self.config.imputes:
+                state["scaler_count"] = self.moments.count
         places = self.config.update_batch_size - 1
         if places:
             state["pending_features"] = np.zeros((places, self.config.n_features))
@@ -127,14 +155,12 @@ class NumpyHBP:
 
     def _standardise_waiting(self) -> tuple[list[np.ndarray], Moments | None]:
         """Return the waiting rows, each standardised after it was added to the moments."""
-        rows = [row for row, _ in self.waiting]
-        if not self.config.standardize:
-            return rows, None
-        moments, standardised = self.moments, []
-        for row in rows:
-            moments = moments.adding(row)
-            standardised.append(moments.standardise(row))
-        return standardised, moments
+        moments, inputs = self.moments_or_none(), []
+        for row, _ in self.waiting:
+            if moments is not None:
+                moments = moments.adding(self._numbers(row))
+            inputs.append(self._inputs(row, moments))
+        return inputs, moments
 
     def _forward(self, row: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Return h(0)..h(L) and the log-probabilities of each head."""
@@ -179,12 +205,17 @@ class NumpyHBP:
         return losses, gradients
 
     def _learn_group(self, rows: list[np.ndarray], labels: list[int]) -> None:
-        per_row = [self._losses_and_gradients(*pair) for pair in zip(rows, labels, strict=True)]
+        per_row = []
+        weights = [self._row_weight(label) for label in labels]
+        for row, label, weight in zip(rows, labels, weights, strict=True):
+            losses, gradients = self._losses_and_gradients(row, label)
+            weighted = {name: weight * gradient for name, gradient in gradients.items()}
+            per_row.append((weight * losses, weighted))
         losses = np.mean([losses for losses, _ in per_row], axis=0)
         eta, head_eta = self.config.learning_rate, self._head_rate()
         steps = [(pair, eta) for pair in self.hidden] + [(pair, head_eta) for pair in self.heads]
         if self.covariance is not None:
-            self._learn_recursively(rows, labels)
+            self._learn_recursively(rows, labels, weights)
             del steps[len(self.hidden)]
         for (kernel, bias), step in steps:
             d_kernel = np.mean([gradients[kernel] for _, gradients in per_row], axis=0)
@@ -194,27 +225,44 @@ class NumpyHBP:
             self.weights[bias] -= step * scale * d_bias
         self._hedge(losses)
 
+    def _row_weight(self, label: int) -> float:
+        if self.class_count is None:
+            return (*self.config.class_weights, *[1.0] * self.config.n_classes)[label]
+        self.class_count[label] += 1
+        return self.class_count.sum() / (len(self.class_count) * self.class_count[label])
+
     def _head_rate(self) -> float:
         boost = 1 + self.config.head_boost / (1 + self.row_count / 2000)
         return self.config.learning_rate * self.config.head_rate * boost
 
-    def _learn_recursively(self, rows: list[np.ndarray], labels: list[int]) -> None:
+    def _learn_recursively(
+        self, rows: list[np.ndarray], labels: list[int], weights: list[float]
+    ) -> None:
         """Take the input head through the rows as an extended Kalman filter.
 
         The measurement is the class, its variance the inverse of the mean curvature.
         """
         kernel, bias = self.heads[0]
         theta = np.vstack([self.weights[kernel], self.weights[bias]])
-        for row, label in zip(rows, labels, strict=True):
+        # The covariance of all inputs and the bias: a block of the numbers and the bias, a
+        # diagonal of the others.
+        n, n_binary = len(self.covariance) - 1, len(self.variance)
+        block = [*range(n), n + n_binary]
+        others = list(range(n, n + n_binary))
+        for row, label, weight in zip(rows, labels, weights, strict=True):
             x = np.append(row, 1.0)
+            whole = np.zeros((len(x), len(x)))
+            whole[np.ix_(block, block)] = self.covariance
+            whole[others, others] = self.variance
             p = np.exp(log_softmax(x @ theta))
-            curvature = np.mean([q * (1 - q) for q in p]) * len(p) / (len(p) - 1)
-            direction = self.covariance @ x
+            curvature = np.mean([q * (1 - q) for q in p]) * len(p) / (len(p) - 1) * weight
+            direction = whole @ x
             damping = 1 + curvature * (x @ direction)
-            surprise = np.eye(self.config.n_classes)[label] - p
+            surprise = weight * (np.eye(self.config.n_classes)[label] - p)
             theta = theta + np.outer(direction, surprise) / damping
-            shrink = np.eye(len(x)) - curvature * np.outer(direction, x) / damping
-            self.covariance = shrink @ self.covariance
+            shrunk = whole - curvature * np.outer(direction, direction) / damping
+            self.covariance = shrunk[np.ix_(block, block)]
+            self.variance = shrunk[others, others]
         self.weights[kernel], self.weights[bias] = theta[:-1], theta[-1]
 
     def _clip_scale(self, d_kernel: np.ndarray, d_bias: np.ndarray) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -63,9 +63,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 """What each variant sets, where the user does not."""
 
+BALANCED = "balanced"
+
 MAX_RECURSIVE_FEATURES = 500
-"""Beyond as many features, a row costs more in the recursive head's covariance than in the
-network; the input head then learns by gradient, unless the user chose otherwise."""
+"""Beyond as many features that are numbers, a row costs more in the recursive head's covariance
+than in the network; the input head then learns by gradient, unless the user chose otherwise."""
 
 _NUMBERS: dict[str, tuple[Callable[[float], bool], str]] = {
     "learning_rate": (lambda value: value > 0, "a number above 0"),
@@ -128,6 +130,10 @@ class ModelOptions:
         Largest Euclidean norm of one layer's gradient; 0 leaves it alone.
     update_batch_size
         Rows averaged into one update; the paper takes 1.
+    class_weight
+        How much a row of each class counts: balanced, as scikit-learn has it, in inverse
+        proportion to the rows seen of it so far; or by label, such as fraud=5,ok=1, where what is
+        not named counts 1. If not given, all the same.
     engine : {"numba", "xla"}
         What the update is compiled with. Both compute the same to rounding; None takes
         Numba for updates of one row and XLA for larger ones.
@@ -157,6 +163,7 @@ class ModelOptions:
     standardize: bool = True
     gradient_clip_norm: Annotated[float | None, Option(MODEL)] = None
     update_batch_size: Annotated[int, Option(MODEL)] = 1
+    class_weight: Annotated[str | None, Option(MODEL, metavar="balanced|A=5,B=1")] = None
     engine: str | None = None
     dtype: str = "float32"
     seed: Annotated[int, Option(MODEL)] = 0
@@ -178,6 +185,8 @@ class ModelOptions:
         scaled = self.scale_heads_by_alpha
         sound = scaled is None or isinstance(scaled, bool)
         require(sound, "scale_heads_by_alpha", "True or False", scaled)
+        if self.class_weight not in (None, BALANCED):
+            weights_by_label(str(self.class_weight))
         one_row = self.engine != "numba" or self.update_batch_size == 1
         require(one_row, "engine", "xla, for an update_batch_size above 1", self.engine)
 
@@ -193,30 +202,88 @@ class ModelConfig(ModelOptions):
     Parameters
     ----------
     n_features
-        Length D of a row.
+        Length D of a row: of each column a number, or the slot of a category.
     n_classes
         Number of classes C, at least 2.
+    category_slots
+        How many slots the category of each column has, 0 for a number. Empty when all are numbers.
+    indicators
+        Columns of numbers, ascending, whose missing values have an input of their own.
+    imputes
+        Whether a NaN stands for a missing number, which counts as the mean.
+    class_weights
+        How much a row of each class counts, by class; empty when all count the same, or as
+        ``class_weight`` has it.
 
     Raises
     ------
     InvalidParameterError
         When a value is outside its range.
+
+    Notes
+    -----
+    What the first layer and the input head see of a row, its W inputs, are the standardised
+    numbers; then, 0 or 1, an input for each of ``indicators``; then the slots of each category.
     """
 
     n_features: int
     n_classes: int
+    category_slots: tuple[int, ...] = ()
+    indicators: tuple[int, ...] = ()
+    imputes: bool = False
+    class_weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         require_int(self, "n_features", 1)
         require_int(self, "n_classes", 2)
         super().__post_init__()
+        self._check_inputs()
         settings = {"heads": "all", "engine": "numba" if self.update_batch_size == 1 else "xla"}
         settings |= VARIANTS[self.variant]
-        if settings["input_head"] == "recursive" and self.n_features > MAX_RECURSIVE_FEATURES:
+        if settings["input_head"] == "recursive" and self.n_numbers > MAX_RECURSIVE_FEATURES:
             settings["input_head"] = "sgd"
         for name, value in settings.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
+
+    def _check_inputs(self) -> None:
+        for name in ("category_slots", "indicators", "class_weights"):
+            # JSON knows no tuples.
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        slots = self.category_slots
+        sound = len(slots) in (0, self.n_features) and all(_is_count(n) for n in slots)
+        require(sound, "category_slots", "0, or slots, for each of n_features", slots)
+        numbers = {*self.number_columns}
+        sound = all(_is_count(i) and i in numbers for i in self.indicators)
+        sound = sound and sorted({*self.indicators}) == [*self.indicators]
+        require(sound, "indicators", "ascending columns of numbers", self.indicators)
+        sound = self.imputes in ((True,) if self.indicators else (True, False))
+        require(sound, "imputes", "a bool, and True where there are indicators", self.imputes)
+        weights = self.class_weights
+        sound = len(weights) in (0, self.n_classes) and all(is_real(w) and w > 0 for w in weights)
+        require(sound, "class_weights", "a number above 0 for each class", weights)
+        once = not weights or self.class_weight != BALANCED
+        require(once, "class_weights", "left out where class_weight is balanced", weights)
+
+    @property
+    def number_columns(self) -> tuple[int, ...]:
+        """Columns that are numbers."""
+        slots = self.category_slots
+        return tuple(i for i in range(self.n_features) if not slots or not slots[i])
+
+    @property
+    def category_columns(self) -> tuple[int, ...]:
+        """Columns that are categories."""
+        return tuple(i for i, n in enumerate(self.category_slots) if n)
+
+    @property
+    def n_numbers(self) -> int:
+        return len(self.number_columns)
+
+    @property
+    def n_inputs(self) -> int:
+        """What the first layer sees of a row: W."""
+        return self.n_numbers + len(self.indicators) + sum(self.category_slots)
 
     @property
     def head_layers(self) -> tuple[int, ...]:
@@ -235,3 +302,49 @@ class ModelConfig(ModelOptions):
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
+
+
+def weights_by_label(text: str) -> dict[str, float]:
+    """Return the weights in a text such as ``fraud=5,ok=1``.
+
+    Raises
+    ------
+    InvalidParameterError
+        When it is none.
+
+    Examples
+    --------
+    >>> weights_by_label("fraud=5, ok=0.5")
+    {'fraud': 5.0, 'ok': 0.5}
+    """
+    weights = {}
+    expected = f"{BALANCED}, or label=weight,label=weight with weights above 0"
+    for part in text.split(","):
+        label, has_weight, weight = part.rpartition("=")
+        try:
+            weights[label.strip()] = float(weight)
+        except ValueError:
+            has_weight = ""
+        sound = bool(has_weight) and 0 < weights[label.strip()] < float("inf")
+        require(sound, "class_weight", expected, text)
+    return weights
+
+
+def class_weights_of(text: str | None, classes: Sequence[str]) -> tuple[float, ...]:
+    """Return the weight of each class, empty where they are not given by label.
+
+    Raises
+    ------
+    InvalidParameterError
+        When a label is none of the classes.
+    """
+    if text in (None, BALANCED):
+        return ()
+    weights = weights_by_label(str(text))
+    unknown = ", ".join(weights.keys() - {*classes})
+    require(not unknown, "class_weight", f"of the classes {', '.join(classes)}", unknown)
+    return tuple(weights.get(name, 1.0) for name in classes)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -47,10 +47,20 @@ def _compiled(function: _Function) -> _Function:
 
 
 @_compiled
-def _standardize(x: _Array, mean: _Array, m2: _Array, count: int, z: _Array) -> None:
-    """Add a row to the moments, and write it to ``z`` in deviations from the mean."""
-    for j in range(len(x)):
-        value = np.float64(x[j])
+def _standardize(
+    x: _Array, numbers: _Array, mean: _Array, m2: _Array, known: _Array, rows: int, z: _Array
+) -> None:
+    """Add a row to the moments, and write its numbers to ``z`` in deviations from the mean.
+
+    ``known`` counts the numbers of each column where some may be missing, ``rows`` where none may.
+    """
+    imputes = len(known) > 0
+    for j in range(len(numbers)):
+        value = np.float64(x[numbers[j]])
+        if imputes and np.isnan(value):
+            z[j] = 0
+            continue
+        count = known[j] if imputes else np.float64(rows)
         if count > 0:
             now = mean[j] + (value - mean[j]) / (count + 1)
             m2[j] += (value - mean[j]) * (value - now)
@@ -61,6 +71,33 @@ def _standardize(x: _Array, mean: _Array, m2: _Array, count: int, z: _Array) -> 
             z[j] = (value - mean[j]) / np.sqrt(m2[j] / (count + 1))
         else:
             z[j] = 0
+        if imputes:
+            known[j] += 1
+
+
+@_compiled
+def _take(x: _Array, numbers: _Array, z: _Array) -> None:
+    """Write a row's numbers to ``z`` as they are, 0 for a missing one."""
+    for j in range(len(numbers)):
+        value = x[numbers[j]]
+        z[j] = 0 if np.isnan(value) else value
+
+
+@_compiled
+def _active(
+    x: _Array, numbers: _Array, indicators: _Array, categories: _Array, firsts: _Array,
+    active: _Array,
+) -> int:  # fmt: skip
+    """Write the 0/1 inputs that are 1 in a row to ``active``, and return how many they are."""
+    n = 0
+    for j in range(len(numbers)):
+        if indicators[j] >= 0 and np.isnan(x[numbers[j]]):
+            active[n] = indicators[j]
+            n += 1
+    for j in range(len(categories)):
+        active[n] = firsts[j] + np.int64(x[categories[j]])
+        n += 1
+    return n
 
 
 @_compiled
@@ -73,8 +110,9 @@ def _sum_of_squares(v: _Array) -> _Real:
 
 @_compiled
 def _layer_forward(
-    inputs: _Array, n_inputs: int, kernel: _Array, bias: _Array, out: _Array
+    inputs: _Array, n_inputs: int, active: _Array, kernel: _Array, bias: _Array, out: _Array
 ) -> None:
+    """Write a layer's output. Inputs in ``active``, behind the ``n_inputs``, are 1."""
     P = len(out)
     for j in range(P):
         out[j] = bias[j]
@@ -84,6 +122,10 @@ def _layer_forward(
             row = kernel[i * P : i * P + P]
             for j in range(P):
                 out[j] += a * row[j]
+    for i in active:
+        row = kernel[i * P : i * P + P]
+        for j in range(P):
+            out[j] += row[j]
     zero = out.dtype.type(0)
     for j in range(P):
         out[j] = max(out[j], zero)
@@ -112,7 +154,7 @@ def _layer_backward(
 
 @_compiled
 def _first_layer_update(
-    inputs: _Array, n_inputs: int, kernel: _Array, delta: _Array, step: _Real
+    inputs: _Array, n_inputs: int, active: _Array, kernel: _Array, delta: _Array, step: _Real
 ) -> None:
     P = len(delta)
     for i in range(n_inputs):
@@ -120,6 +162,10 @@ def _first_layer_update(
         row = kernel[i * P : i * P + P]
         for j in range(P):
             row[j] -= by * delta[j]
+    for i in active:
+        row = kernel[i * P : i * P + P]
+        for j in range(P):
+            row[j] -= step * delta[j]
 
 
 @_compiled
@@ -145,20 +191,18 @@ def _softmax_error(logits: _Array, label: int, p: _Array) -> _Real:
 
 @_compiled
 def _recursive_update(
-    z: _Array,
-    error: _Array,
-    p: _Array,
-    kernel: _Array,
-    bias: _Array,
-    covariance: _Array,
-    work: _Array,
-) -> None:
-    """Recursive logistic regression, see :class:`app.model.learner.Learner`."""
+    z: _Array, active: _Array, error: _Array, p: _Array, weight: _Real,
+    kernel: _Array, bias: _Array, covariance: _Array, variance: _Array, work: _Array,
+) -> None:  # fmt: skip
+    """Recursive logistic regression, see :class:`app.model.learner.Learner`.
+
+    ``error`` holds the row's ``weight`` already.
+    """
     D, C = len(z), len(p)
     curvature = 1.0
     for c in range(C):
         curvature -= np.float64(p[c]) * p[c]
-    curvature = max(curvature, 0.0) / (C - 1)
+    curvature = max(curvature, 0.0) / (C - 1) * weight
     spread = 0.0
     for i in range(D + 1):
         row = covariance[i * (D + 1) : (i + 1) * (D + 1)]
@@ -167,7 +211,14 @@ def _recursive_update(
             product += row[j] * z[j]
         work[i] = product
         spread += product * (z[i] if i < D else 1.0)
+    for i in active:
+        spread += variance[i - D]
     gain = 1 / (1 + curvature * max(spread, 0.0))
+    for i in active:
+        by = gain * variance[i - D]
+        for c in range(C):
+            kernel[i * C + c] -= by * error[c]
+        variance[i - D] -= curvature * by * variance[i - D]
     for i in range(D):
         for c in range(C):
             kernel[i * C + c] -= gain * work[i] * error[c]
@@ -201,25 +252,30 @@ def _hedge(alpha: _Array, losses: _Array, kind: int, beta: _Real, floor: _Real) 
 def learn_rows(
     X: _Array, y: _Array, probabilities: _Array,
     kernels: _Array, biases: _Array, head_kernels: _Array, head_biases: _Array, first_head: int,
-    input_kernel: _Array, input_bias: _Array, covariance: _Array,
-    alpha: _Array, mean: _Array, m2: _Array, count: _Array, n_units: int,
+    input_kernel: _Array, input_bias: _Array, covariance: _Array, variance: _Array,
+    alpha: _Array, mean: _Array, m2: _Array, known: _Array, count: _Array, class_count: _Array,
+    numbers: _Array, indicators: _Array, categories: _Array, firsts: _Array, n_units: int,
     rate: _Real, head_rate: _Real, head_boost: float, by_alpha: bool,
     beta: _Real, floor: _Real, clip: _Real, hedge_kind: int, input_kind: int, standardize: bool,
+    class_weights: _Array,
 ) -> None:  # fmt: skip
     """Learn rows in order; write each one's probabilities from before it to ``probabilities``.
 
-    With N rows, D features, L layers of H units padded to P, C classes and n heads on hidden
-    layers, the first of them on layer ``first_head``, the shapes are
+    With R rows, D features of which N are numbers, W inputs, L layers of H units padded to P,
+    C classes and n heads on hidden layers, the first of them on layer ``first_head``, the shapes
+    are
 
-    X (N, D) float64, y (N,) int32, probabilities (N, C); kernels (D * P + (L - 1) * H * P,),
-    biases (L, P), head_kernels (n, C, P), head_biases (n, C), input_kernel (D * C,),
-    input_bias (C,), covariance ((D + 1)^2,) float64, alpha (n or n + 1,), mean and m2 (D,)
-    float64, count (1,) int64.
+    X (R, D) float64, y (R,) int32, probabilities (R, C); kernels (W * P + (L - 1) * H * P,),
+    biases (L, P), head_kernels (n, C, P), head_biases (n, C), input_kernel (W * C,),
+    input_bias (C,), covariance ((N + 1)^2,) and variance (W - N,) float64, alpha (n or n + 1,),
+    mean and m2 (N,) float64, known the same or empty, count (1,) int64, class_count (C,) int64 or
+    empty, class_weights (C,) or empty; and those of :func:`app.model.inputs.places_of`.
 
     Where no dtype is given, it is the model's. Arrays but X and y are changed in place.
     """
     L, P = biases.shape
-    D, C = X.shape[1], probabilities.shape[1]
+    D, C = len(numbers), probabilities.shape[1]
+    W = D + len(variance)
     dtype = biases.dtype
     real = dtype.type
     one, zero = real(1), real(0)
@@ -227,6 +283,8 @@ def learn_rows(
     on_input = 1 if input_kind != NO_HEAD else 0
     h = np.zeros((L, P), dtype)
     z = np.zeros(D, dtype)
+    places = np.zeros(D + len(categories), np.int64)
+    none = places[:0]
     delta, below = np.zeros(P, dtype), np.zeros(P, dtype)
     p, errors = np.zeros((n_heads, C), dtype), np.zeros((n_heads, C), dtype)
     losses, logits = np.zeros(n_heads, dtype), np.zeros(C, dtype)
@@ -236,14 +294,22 @@ def learn_rows(
         label = y[r]
         by_heads = head_rate * real(1 + head_boost / (1 + count[0] / HEAD_BOOST_ROWS))
         if standardize:
-            _standardize(X[r], mean, m2, count[0], z)
+            _standardize(X[r], numbers, mean, m2, known, count[0], z)
         else:
-            z[:] = X[r]
+            _take(X[r], numbers, z)
+        active = places[: _active(X[r], numbers, indicators, categories, firsts, places)]
+        row_weight = one
+        if len(class_weights) > 0:
+            row_weight = class_weights[label]
+        elif len(class_count) > 0:
+            class_count[label] += 1
+            row_weight = real((count[0] + 1) / (C * class_count[label]))
 
-        _layer_forward(z, D, kernels[: D * P], biases[0], h[0])
+        _layer_forward(z, D, active, kernels[: W * P], biases[0], h[0])
         for l in range(1, L):
-            start = (D + (l - 1) * n_units) * P
-            _layer_forward(h[l - 1], n_units, kernels[start : start + n_units * P], biases[l], h[l])
+            start = (W + (l - 1) * n_units) * P
+            layer = kernels[start : start + n_units * P]
+            _layer_forward(h[l - 1], n_units, none, layer, biases[l], h[l])
 
         for head in range(n_heads):
             if head < on_input:
@@ -252,6 +318,9 @@ def learn_rows(
                 for i in range(D):
                     for c in range(C):
                         logits[c] += z[i] * input_kernel[i * C + c]
+                for i in active:
+                    for c in range(C):
+                        logits[c] += input_kernel[i * C + c]
             else:
                 out = h[first_head + head - on_input]
                 for c in range(C):
@@ -259,12 +328,12 @@ def learn_rows(
                     for j in range(P):
                         logit += out[j] * theta[j]
                     logits[c] = logit + head_biases[head - on_input, c]
-            losses[head] = _softmax_error(logits, label, p[head])
+            losses[head] = _softmax_error(logits, label, p[head]) * row_weight
         for c in range(C):
             mixed = zero
             for head in range(n_heads):
                 mixed += alpha[head] * p[head, c]
-                errors[head, c] = p[head, c] - (one if c == label else zero)
+                errors[head, c] = (p[head, c] - (one if c == label else zero)) * row_weight
             probabilities[r, c] = mixed
 
         for j in range(P):
@@ -293,12 +362,13 @@ def learn_rows(
                 squares += d * d
             if l > 0:
                 step = _clipped(rate, squares * (one + _sum_of_squares(h[l - 1])), clip)
-                start = (D + (l - 1) * n_units) * P
+                start = (W + (l - 1) * n_units) * P
                 layer = kernels[start : start + n_units * P]
                 _layer_backward(h[l - 1], n_units, layer, delta, step, below)
             else:
-                step = _clipped(rate, squares * (one + _sum_of_squares(z)), clip)
-                _first_layer_update(z, D, kernels[: D * P], delta, step)
+                norm = one + _sum_of_squares(z) + real(len(active))
+                step = _clipped(rate, squares * norm, clip)
+                _first_layer_update(z, D, active, kernels[: W * P], delta, step)
             bias = biases[l]
             for j in range(P):
                 bias[j] -= step * delta[j]
@@ -307,14 +377,21 @@ def learn_rows(
                     delta[j] = below[j]
 
         if input_kind == RECURSIVE:
-            _recursive_update(z, errors[0], p[0], input_kernel, input_bias, covariance, work)
+            _recursive_update(
+                z, active, errors[0], p[0], row_weight, input_kernel, input_bias, covariance, variance,
+                work,
+            )  # fmt: skip
         elif input_kind == SGD:
             scale = alpha[0] if by_alpha else one
-            squares = _sum_of_squares(errors[0]) * (one + _sum_of_squares(z)) * scale * scale
+            norm = one + _sum_of_squares(z) + real(len(active))
+            squares = _sum_of_squares(errors[0]) * norm * scale * scale
             step = _clipped(by_heads, squares, clip) * scale
             for i in range(D):
                 for c in range(C):
                     input_kernel[i * C + c] -= step * z[i] * errors[0, c]
+            for i in active:
+                for c in range(C):
+                    input_kernel[i * C + c] -= step * errors[0, c]
             for c in range(C):
                 input_bias[c] -= step * errors[0, c]
 

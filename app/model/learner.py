@@ -99,6 +99,14 @@ class Learner(Protocol):
         Theta += P x (t - p)' / (1 + w x'Px)
         P -= w (P x)(P x)' / (1 + w x'Px)
 
+    Each 0/1 input, see :class:`app.config.model.ModelConfig`, has a variance of its own and no
+    covariances: a group of its own in the decoupled extended Kalman filter of G. V. Puskorius and
+    L. A. Feldkamp, "Decoupled Extended Kalman Filter Training of Feedforward Layered Networks",
+    IJCNN 1991. So a row costs what its columns are, and not what their slots are.
+
+    A row that counts c times as much has c times the loss and the gradient, before that is
+    clipped, and c times the curvature w in the recursion.
+
     With two classes, that is the extended Kalman filter of their log-odds. It is
     the fast learner beside the deep ones that A. Valkanas, B. Oreshkin and
     M. Coates propose in "MODL: Multilearner Online Deep Learning", AISTATS 2025.

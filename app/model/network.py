@@ -14,7 +14,8 @@ import numpy as np
 
 from app.config.model import ModelConfig
 from app.model.backend import tf
-from app.model.scaler import standardize
+from app.model.inputs import numbers_of, with_binary
+from app.model.scaler import known_or_mean, standardize
 from app.model.state import State, state_layout
 
 # After the backend, which imports TensorFlow its own way.
@@ -22,21 +23,45 @@ import keras  # isort: skip
 
 
 class RunningStandardizer(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types.
-    """Standardises rows by moments that the learner keeps, see :mod:`app.model.scaler`."""
+    """Standardises numbers by moments that the learner keeps, see :mod:`app.model.scaler`.
 
-    def __init__(self, n_features: int, dtype: str) -> None:
+    Parameters
+    ----------
+    n_numbers
+    dtype
+    imputes
+        Whether a NaN stands for a missing number, so that each column has a count of its own.
+    """
+
+    def __init__(self, n_numbers: int, dtype: str, imputes: bool) -> None:
         super().__init__(name="standardizer", dtype=dtype, trainable=False, autocast=False)
-        wide = {"shape": (n_features,), "initializer": "zeros", "dtype": "float64"}
+        wide = {"shape": (n_numbers,), "initializer": "zeros", "dtype": "float64"}
         self.mean = self.add_weight(name="mean", autocast=False, **wide)
         self.m2 = self.add_weight(name="m2", autocast=False, **wide)
-        self.count = self.add_weight(
+        self.row_count = self.add_weight(
             name="count", shape=(), initializer="zeros", dtype="int64", autocast=False
         )
+        self.known_count = None
+        if imputes:
+            self.known_count = self.add_weight(name="known_count", autocast=False, **wide)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        count = tf.cast(tf.convert_to_tensor(self.count), tf.float64)
+        counts = self.row_count if self.known_count is None else self.known_count
+        count = tf.cast(tf.convert_to_tensor(counts), tf.float64)
         mean, m2 = tf.convert_to_tensor(self.mean), tf.convert_to_tensor(self.m2)
-        return standardize(tf.cast(x, tf.float64), mean, m2, count, self.compute_dtype)
+        x = tf.cast(x, tf.float64)
+        z = standardize(x, mean, m2, count, self.compute_dtype)
+        return z if self.known_count is None else known_or_mean(z, x)
+
+
+class Numbers(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types.
+    """Numbers as they are, but for missing ones, which are 0."""
+
+    def __init__(self, dtype: str) -> None:
+        super().__init__(name="numbers", dtype=dtype, trainable=False, autocast=False)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        return known_or_mean(tf.cast(x, self.compute_dtype), x)
 
 
 class HedgedNetwork(keras.Model):  # type: ignore[misc]  # Keras has no types.
@@ -50,12 +75,14 @@ class HedgedNetwork(keras.Model):  # type: ignore[misc]  # Keras has no types.
     -----
     Calling it on rows of shape (n, D) gives probabilities of shape (n, C):
     ``sum_l alpha[l] * softmax(h[l] @ Theta[l] + c[l])`` with
-    ``h[l] = relu(h[l-1] @ W[l] + b[l])`` and ``h[0]`` the standardised rows.
+    ``h[l] = relu(h[l-1] @ W[l] + b[l])`` and ``h[0]`` the standardised rows, or what
+    :mod:`app.model.inputs` makes of them.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         # Rows stay float64 until they are standardised.
         super().__init__(name="hedged_network", dtype=config.dtype, autocast=False)
+        self.config = config
         seeds = keras.random.SeedGenerator(config.seed)
 
         def dense(
@@ -67,22 +94,26 @@ class HedgedNetwork(keras.Model):  # type: ignore[misc]  # Keras has no types.
             layer.build((None, inputs))
             return layer
 
-        D, H, C = config.n_features, config.n_hidden_units, config.n_classes
+        D, W, H, C = config.n_features, config.n_inputs, config.n_hidden_units, config.n_classes
         he, glorot = keras.initializers.HeNormal(seeds), keras.initializers.GlorotUniform(seeds)
         depths = range(config.n_hidden_layers)
         self.standardizer = (
-            RunningStandardizer(D, config.dtype)
+            RunningStandardizer(config.n_numbers, config.dtype, config.imputes)
             if config.standardize
-            else keras.layers.Identity(dtype=config.dtype)
+            else Numbers(config.dtype)
         )
-        self.hidden_layers = [dense(H, H if l else D, he, activation="relu") for l in depths]
+        # He's, by how many inputs are not 0: of a category, one slot is.
+        first = keras.initializers.VarianceScaling(2 * W / D, "fan_in", seed=seeds)
+        self.hidden_layers = [
+            dense(H, H if l else W, he if l or W == D else first, activation="relu") for l in depths
+        ]
         self.head_layers = config.head_layers
         self.heads = [dense(C, H, glorot) for _ in self.head_layers]
         self.input_head = None
         if config.has_input_head:
             # The recursion starts from the middle of its prior.
             recursive = config.input_head == "recursive"
-            self.input_head = dense(C, D, keras.initializers.Zeros() if recursive else glorot)
+            self.input_head = dense(C, W, keras.initializers.Zeros() if recursive else glorot)
         n_heads = config.n_heads
         self.alpha = self.add_weight(
             name="alpha",
@@ -94,7 +125,7 @@ class HedgedNetwork(keras.Model):  # type: ignore[misc]  # Keras has no types.
         self.built = True
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        h = self.standardizer(x)
+        h = with_binary(self.standardizer(numbers_of(x, self.config)), x, self.config)
         logits = [] if self.input_head is None else [self.input_head(h)]
         heads = dict(zip(self.head_layers, self.heads, strict=True))
         for l, hidden in enumerate(self.hidden_layers):
@@ -117,7 +148,9 @@ class HedgedNetwork(keras.Model):  # type: ignore[misc]  # Keras has no types.
         if isinstance(self.standardizer, RunningStandardizer):
             named["scaler_mean"] = self.standardizer.mean
             named["scaler_m2"] = self.standardizer.m2
-            named["row_count"] = self.standardizer.count
+            named["row_count"] = self.standardizer.row_count
+            if self.standardizer.known_count is not None:
+                named["scaler_count"] = self.standardizer.known_count
         return named
 
 
@@ -128,6 +161,8 @@ def initial_state(network: HedgedNetwork, config: ModelConfig) -> State:
         state[name] = variable.numpy()
     if config.input_head == "recursive":
         np.fill_diagonal(state["input_head_covariance"], 1)
+        if "input_head_variance" in state:
+            state["input_head_variance"][:] = 1
     return state
 
 
@@ -163,11 +198,12 @@ def dead_layers(
     X : ndarray, shape (n, D), float64
     config
     """
-    h = X.astype(config.dtype)
+    numbers = numbers_of(X, config)
+    z = tf.cast(numbers, config.dtype)
     if config.standardize:
-        rows = np.float64(state["row_count"])
-        moments = state["scaler_mean"], state["scaler_m2"]
-        h = standardize(X, *moments, rows, config.dtype).numpy()
+        count = state.get("scaler_count", np.float64(state["row_count"]))
+        z = standardize(numbers, state["scaler_mean"], state["scaler_m2"], count, config.dtype)
+    h = with_binary(known_or_mean(z, numbers), X, config).numpy()
     dead = []
     for l in range(config.n_hidden_layers):
         h = np.maximum(h @ state[f"hidden_kernel_{l}"] + state[f"hidden_bias_{l}"], 0)

@@ -31,6 +31,11 @@ def standardize(
     return tf.cast(z, dtype)
 
 
+def known_or_mean(z: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    """Return standardised numbers, 0 where a number is missing."""
+    return tf.where(tf.math.is_nan(x), tf.zeros((), z.dtype), z)
+
+
 def learn_and_standardize(
     x: tf.Tensor, mean: tf.Tensor, m2: tf.Tensor, count: tf.Tensor, dtype: str
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -58,3 +63,41 @@ def learn_and_standardize(
     means_before = tf.concat([mean[tf.newaxis], means[:-1]], axis=0)
     m2s = m2 + tf.cumsum((x - means_before) * (x - means))
     return standardize(x, means, m2s, counts, dtype), means[-1], m2s[-1]
+
+
+def learn_and_impute(
+    x: tf.Tensor, mean: tf.Tensor, m2: tf.Tensor, count: tf.Tensor, dtype: str
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Do what :func:`learn_and_standardize` does with rows of which numbers may be missing.
+
+    Parameters
+    ----------
+    x : tf.Tensor, shape (n, D), float64
+        NaN where a number is missing. It leaves the moments alone, and becomes 0.
+    mean, m2, count : tf.Tensor, shape (D,), float64
+
+    Returns
+    -------
+    z : tf.Tensor, shape (n, D), ``dtype``
+    mean, m2, count : tf.Tensor, shape (D,), float64
+        The moments after the last row.
+    """
+    known = tf.logical_not(tf.math.is_nan(x))
+    counts = count + tf.cumsum(tf.cast(known, tf.float64))
+    # NaN where the column has none in these rows.
+    first = tf.gather(
+        tf.transpose(x), tf.argmax(tf.cast(known, tf.int32), axis=0), axis=1, batch_dims=1
+    )
+    zero = tf.zeros((), tf.float64)
+    origin = tf.where(count > 0, mean, tf.where(tf.math.is_nan(first), zero, first))
+    deviations = tf.where(known, x - origin, zero)
+    means = origin + tf.cumsum(deviations) / tf.maximum(counts, 1.0)
+    means_before = tf.concat([mean[tf.newaxis], means[:-1]], axis=0)
+    counts_before = tf.concat([count[tf.newaxis], counts[:-1]], axis=0)
+    # The first number of a column has no mean before it, and is its own.
+    means_before = tf.where(counts_before > 0, means_before, origin)
+    products = tf.where(known, (x - means_before) * (x - means), zero)
+    m2s = m2 + tf.cumsum(products)
+    z = known_or_mean(standardize(x, means, m2s, counts, dtype), x)
+    last_mean = tf.where(counts[-1] > 0, means[-1], mean)
+    return z, last_mean, m2s[-1], counts[-1]

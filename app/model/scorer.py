@@ -75,7 +75,8 @@ def as_rows(X: np.ndarray, config: ModelConfig) -> np.ndarray:
     Raises
     ------
     InvalidRowsError
-        When ``X`` is not (n, n_features), or holds a NaN or an infinity.
+        When ``X`` is not (n, n_features), or holds an infinity, a NaN where nothing may be missing,
+        or what is no slot of a category.
     """
     try:
         X = np.ascontiguousarray(X, np.float64)
@@ -85,7 +86,15 @@ def as_rows(X: np.ndarray, config: ModelConfig) -> np.ndarray:
         raise InvalidRowsError(f"X must have shape (n, {config.n_features}), not {X.shape}")
     if not config.standardize and (np.abs(X) > np.finfo(config.dtype).max).any():
         raise InvalidRowsError(f"X holds a number that {config.dtype} does not hold")
-    if not np.isfinite(X).all():
-        row = int(np.flatnonzero(~np.isfinite(X).all(axis=1))[0])
+    usable = np.isfinite(X)
+    if config.imputes:
+        numbers = list(config.number_columns)
+        usable[:, numbers] |= np.isnan(X[:, numbers])
+    if not usable.all():
+        row = int(np.flatnonzero(~usable.all(axis=1))[0])
         raise InvalidRowsError(f"X holds a NaN or an infinity, first in row {row}")
+    for column in config.category_columns:
+        slots, n = X[:, column], config.category_slots[column]
+        if not ((slots >= 0) & (slots < n) & (slots % 1 == 0)).all():
+            raise InvalidRowsError(f"column {column} of X must hold slots 0..{n - 1}")
     return X

@@ -3,23 +3,27 @@
 =========================  ============  ========  ==============================
 key                        shape         dtype     what
 =========================  ============  ========  ==============================
-``hidden_kernel_{l}``      (in, H)       model's   W of hidden layer l = 0..L-1
+``hidden_kernel_{l}``      (in, H)       model's   W of hidden layer l = 0..L-1; in = W for l = 0
 ``hidden_bias_{l}``        (H,)          model's   b of hidden layer l
 ``head_kernel_{l}``        (H, C)        model's   Theta of the head on layer l
 ``head_bias_{l}``          (C,)          model's   bias of that head
-``input_head_kernel``      (D, C)        model's   only with an input head
+``input_head_kernel``      (W, C)        model's   only with an input head
 ``input_head_bias``        (C,)          model's   only with an input head
-``input_head_covariance``  (D+1, D+1)    float64   only with a recursive one
+``input_head_covariance``  (N+1, N+1)    float64   only with a recursive one
+``input_head_variance``    (W - N,)      float64   the same, where there are 0/1 inputs
 ``alpha``                  (n_heads,)    model's   hedge weights, shallow to deep
 ``row_count``              ()            int64     rows learned
-``scaler_mean``            (D,)          float64   only when standardising
-``scaler_m2``              (D,)          float64   sum of squared deviations
+``class_count``            (C,)          int64     only with balanced weights: rows learned
+``scaler_mean``            (N,)          float64   only when standardising
+``scaler_m2``              (N,)          float64   sum of squared deviations
+``scaler_count``           (N,)          float64   only when imputing: numbers in the two
 ``pending_features``       (B - 1, D)    float64   only with B > 1: rows that wait
 ``pending_labels``         (B - 1,)      int32     for their group of B to be full
 ``pending_count``          ()            int64     how many of them are set
 =========================  ============  ========  ==============================
 
-With an input head, ``alpha[0]`` is its weight.
+N of the D columns are numbers; W is :attr:`app.config.model.ModelConfig.n_inputs`. With an input
+head, ``alpha[0]`` is its weight.
 """
 
 from __future__ import annotations
@@ -32,36 +36,44 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
-from app.config.model import ModelConfig
+from app.config.model import BALANCED, ModelConfig
 from app.errors import InvalidParameterError, StateError
 
 State = dict[str, np.ndarray]
 
 _HEADER_LENGTH_BYTES = 8
 _CHECKSUM = "metadata_sha256"
+_LATER_SETTINGS = ("category_slots", "class_weight", "class_weights", "imputes", "indicators")
 
 
 def state_layout(config: ModelConfig) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     """Return the shape and dtype that each array of a model's state must have."""
     D, H, C, L = config.n_features, config.n_hidden_units, config.n_classes, config.n_hidden_layers
+    W, N = config.n_inputs, config.n_numbers
     real, wide, count = np.dtype(config.dtype), np.dtype("float64"), np.dtype("int64")
     layout: dict[str, tuple[tuple[int, ...], np.dtype]] = {}
     for layer in range(L):
-        layout[f"hidden_kernel_{layer}"] = ((D if layer == 0 else H, H), real)
+        layout[f"hidden_kernel_{layer}"] = ((W if layer == 0 else H, H), real)
         layout[f"hidden_bias_{layer}"] = ((H,), real)
     for layer in config.head_layers:
         layout[f"head_kernel_{layer}"] = ((H, C), real)
         layout[f"head_bias_{layer}"] = ((C,), real)
     if config.has_input_head:
-        layout["input_head_kernel"] = ((D, C), real)
+        layout["input_head_kernel"] = ((W, C), real)
         layout["input_head_bias"] = ((C,), real)
     if config.input_head == "recursive":
-        layout["input_head_covariance"] = ((D + 1, D + 1), wide)
+        layout["input_head_covariance"] = ((N + 1, N + 1), wide)
+        if W > N:
+            layout["input_head_variance"] = ((W - N,), wide)
     layout["alpha"] = ((config.n_heads,), real)
     layout["row_count"] = ((), count)
+    if config.class_weight == BALANCED:
+        layout["class_count"] = ((C,), count)
     if config.standardize:
-        layout["scaler_mean"] = ((D,), wide)
-        layout["scaler_m2"] = ((D,), wide)
+        layout["scaler_mean"] = ((N,), wide)
+        layout["scaler_m2"] = ((N,), wide)
+        if config.imputes:
+            layout["scaler_count"] = ((N,), wide)
     if config.update_batch_size > 1:
         waiting = config.update_batch_size - 1
         layout["pending_features"] = ((waiting, D), wide)
@@ -102,8 +114,10 @@ def check_state(state: Mapping[str, np.ndarray], config: ModelConfig) -> State:
 
 
 def is_finite(state: Mapping[str, np.ndarray]) -> bool:
-    """Return whether no array of ``state`` holds a NaN or an infinity."""
-    return all(np.isfinite(array).all() for array in state.values())
+    """Return whether nothing that was learned is a NaN or an infinity."""
+    # Rows that wait may lack a number.
+    learned = (array for name, array in state.items() if name != "pending_features")
+    return all(np.isfinite(array).all() for array in learned)
 
 
 def state_sha256(state: Mapping[str, np.ndarray]) -> str:
@@ -165,7 +179,12 @@ def metadata_sha256(metadata: Mapping[str, str]) -> str:
 
 def config_to_metadata(config: ModelConfig) -> dict[str, str]:
     """Return the metadata that lets :func:`config_from_metadata` rebuild ``config``."""
-    return {"config": json.dumps(config.to_dict(), sort_keys=True)}
+    settings = config.to_dict()
+    for name in _LATER_SETTINGS:
+        # As older releases have stored it, where it is what they know.
+        if not settings[name]:
+            del settings[name]
+    return {"config": json.dumps(settings, sort_keys=True)}
 
 
 def config_from_metadata(metadata: Mapping[str, str]) -> ModelConfig:

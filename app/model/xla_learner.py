@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from app.config.model import HEAD_BOOST_ROWS, LOSS_BOUND, ModelConfig
+from app.config.model import BALANCED, HEAD_BOOST_ROWS, LOSS_BOUND, ModelConfig
 from app.model.backend import tf
+from app.model.inputs import numbers_of, with_binary
 from app.model.learner import UpdateRule
-from app.model.scaler import learn_and_standardize
+from app.model.scaler import known_or_mean, learn_and_impute, learn_and_standardize
 from app.model.state import State, state_layout
 
 ROWS_PER_CHUNK = 1024
 """Rows of one compiled call; fewer are padded and cost only their own time."""
+
+_MOMENTS = ("scaler_mean", "scaler_m2", "scaler_count")
 
 Tensors = dict[str, tf.Tensor]
 """A state's arrays by their key."""
@@ -135,12 +139,20 @@ class XlaLearner:
         return _unstack_heads(weights, config), probabilities
 
     def _scale(self, weights: _Weights, x: tf.Tensor) -> tuple[tf.Tensor, _Weights]:
-        if not self._config.standardize:
-            return tf.cast(x, self._config.dtype), {}
-        count = tf.cast(weights["row_count"], tf.float64)
-        moments = weights["scaler_mean"], weights["scaler_m2"]
-        z, mean, m2 = learn_and_standardize(x, *moments, count, self._config.dtype)
-        return z, {"scaler_mean": mean, "scaler_m2": m2}
+        config, numbers = self._config, numbers_of(x, self._config)
+        moments: _Weights = {}
+        if not config.standardize:
+            z = known_or_mean(tf.cast(numbers, config.dtype), numbers)
+        elif config.imputes:
+            mean, m2, count = (weights[name] for name in _MOMENTS)
+            z, *after = learn_and_impute(numbers, mean, m2, count, config.dtype)
+            moments = dict(zip(_MOMENTS, after, strict=True))
+        else:
+            mean, m2 = (weights[name] for name in _MOMENTS[:2])
+            count = tf.cast(weights["row_count"], tf.float64)
+            z, *after = learn_and_standardize(numbers, mean, m2, count, config.dtype)
+            moments = dict(zip(_MOMENTS, after, strict=False))
+        return with_binary(z, x, config), moments
 
     def _update(self, weights: _Weights, x: tf.Tensor, y: tf.Tensor) -> tuple[_Weights, tf.Tensor]:
         """Learn one group of B rows: return the new weights and the rows' probabilities."""
@@ -153,17 +165,22 @@ class XlaLearner:
         h, log_p = _forward(weights, z)
         p = tf.exp(log_p)
         target = tf.one_hot(y, config.n_classes, dtype=p.dtype)
-        losses = -tf.reduce_mean(tf.reduce_sum(log_p * target, axis=2), axis=1)
+        losses = -tf.reduce_sum(log_p * target, axis=2)
         # d(mean loss of each head) / d(its logits), and d(mean hedged loss) / d(logits), both
         # of shape (n_heads, B, C).
         own_error = (p - target) / B
+        row_weights, counts = self._row_weights(weights, y)
+        if row_weights is not None:
+            losses *= row_weights
+            own_error *= row_weights[:, tf.newaxis]
+        losses = tf.reduce_mean(losses, axis=1)
         hedged_error = alpha[:, tf.newaxis, tf.newaxis] * own_error
         error = hedged_error if rule.scale_heads_by_alpha else own_error
-        new = dict(weights) | moments
+        new = dict(weights) | moments | counts
 
         on_input = int(config.has_input_head)
         if rule.input_head == "recursive":
-            new |= _learn_recursively(weights, z, target)
+            new |= _learn_recursively(weights, z, target, row_weights, config.n_numbers)
         elif rule.input_head == "sgd":
             kernel, bias = self._gradient(z, error[0])
             new["input_kernel"] = weights["input_kernel"] - head_eta * kernel
@@ -189,6 +206,21 @@ class XlaLearner:
         new["alpha"] = self._hedge(alpha, losses)
         new["row_count"] = weights["row_count"] + B
         return new, _mix(alpha, p)
+
+    def _row_weights(self, weights: _Weights, y: tf.Tensor) -> tuple[tf.Tensor | None, _Weights]:
+        """Return how much each row counts, None when all count the same, and the new counts."""
+        config = self._config
+        if config.class_weights:
+            return tf.gather(tf.constant(config.class_weights, config.dtype), y), {}
+        if config.class_weight != BALANCED:
+            return None, {}
+        seen = weights["class_count"] + tf.cumsum(
+            tf.one_hot(y, config.n_classes, dtype=tf.int64), axis=0
+        )
+        total = tf.cast(tf.reduce_sum(seen, axis=1), tf.float64)
+        own = tf.cast(tf.gather(seen, y, axis=1, batch_dims=1), tf.float64)
+        row_weights = total / (config.n_classes * own)
+        return tf.cast(row_weights, config.dtype), {"class_count": seen[-1]}
 
     def _gradient(self, h: tf.Tensor, delta: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the gradient of a layer's kernel and bias, clipped together.
@@ -280,34 +312,48 @@ def _unstack_heads(weights: _Weights, config: ModelConfig) -> Tensors:
 
 
 def _shared_names(config: ModelConfig) -> list[str]:
-    names = ["alpha", "row_count"]
-    if config.standardize:
-        names += ["scaler_mean", "scaler_m2"]
-    if config.input_head == "recursive":
-        names += ["input_head_covariance"]
-    return names
+    stacked = re.compile(r"(hidden|head)_(kernel|bias)_\d+|input_head_(kernel|bias)|pending_.*")
+    return [name for name in state_layout(config) if not stacked.fullmatch(name)]
 
 
-def _learn_recursively(weights: _Weights, z: tf.Tensor, target: tf.Tensor) -> _Weights:
-    """Return the recursive input head after each row of (B, D) ``z`` in turn."""
+def _learn_recursively(
+    weights: _Weights,
+    z: tf.Tensor,
+    target: tf.Tensor,
+    row_weights: tf.Tensor | None,
+    n_numbers: int,
+) -> _Weights:
+    """Return the recursive input head after each row of (B, W) ``z`` in turn."""
     C = target.shape[1]
     rows = tf.cast(z, tf.float64)
+    # Cut here: a part of rows[k] would have a dynamic shape.
+    numbers, binaries = rows[:, :n_numbers], rows[:, n_numbers:]
+    no_variance = tf.zeros(0, tf.float64)
+    names = ["input_head_covariance"]
+    names += ["input_head_variance"] if "input_head_variance" in weights else []
 
     def learn(
-        k: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, P: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+        k: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, P: tf.Tensor, v: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
         logits = tf.linalg.matvec(kernel, z[k], transpose_a=True) + bias
         p = tf.nn.softmax(logits)
         error = tf.cast(p - target[k], tf.float64)
-        x = tf.concat([rows[k], tf.ones(1, tf.float64)], axis=0)
+        x = tf.concat([numbers[k], tf.ones(1, tf.float64)], axis=0)
+        binary = binaries[k]
         w = tf.maximum(1 - tf.reduce_sum(tf.cast(p, tf.float64) ** 2), 0) / (C - 1)
-        Px = tf.linalg.matvec(P, x)
-        gain = 1 / (1 + w * tf.maximum(tf.tensordot(x, Px, 1), 0))
-        step = tf.cast(gain * Px[:, tf.newaxis] * error, kernel.dtype)
+        if row_weights is not None:
+            weight = tf.cast(row_weights[k], tf.float64)
+            w, error = weight * w, weight * error
+        Px, vb = tf.linalg.matvec(P, x), v * binary
+        spread = tf.tensordot(x, Px, 1) + tf.tensordot(binary, vb, 1)
+        gain = 1 / (1 + w * tf.maximum(spread, 0))
+        direction = tf.concat([Px[:-1], vb, Px[-1:]], axis=0)
+        step = tf.cast(gain * direction[:, tf.newaxis] * error, kernel.dtype)
         P -= w * gain * Px[:, tf.newaxis] * Px
-        return k + 1, kernel - step[:-1], bias - step[-1], P
+        v -= w * gain * vb * vb
+        return k + 1, kernel - step[:-1], bias - step[-1], P, v
 
-    _, kernel, bias, P = tf.while_loop(
+    _, kernel, bias, P, v = tf.while_loop(
         lambda k, *_: k < z.shape[0],
         learn,
         [
@@ -315,6 +361,8 @@ def _learn_recursively(weights: _Weights, z: tf.Tensor, target: tf.Tensor) -> _W
             weights["input_kernel"],
             weights["input_bias"],
             weights["input_head_covariance"],
+            weights.get("input_head_variance", no_variance),
         ],
     )
-    return {"input_kernel": kernel, "input_bias": bias, "input_head_covariance": P}
+    learned = dict(zip(names, (P, v), strict=False))
+    return {"input_kernel": kernel, "input_bias": bias} | learned

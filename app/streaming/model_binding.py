@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from app.config.features import IMPUTE, REJECT
-from app.config.model import ModelConfig
+from app.config.model import ModelConfig, class_weights_of
 from app.config.options import option_name
 from app.config.run import RunSettings
 from app.contract import Contract, Encoding, FixedContract
@@ -140,6 +140,9 @@ def _create(
         category_slots=encoding.category_slots(features),
         indicators=tuple(features.index(name) for name in encoding.indicators),
         imputes=encoding.imputes,
+        class_weights=class_weights_of(
+            settings.model_options.get("class_weight"), contract.classes
+        ),
         **settings.model_options,
     )
     classifier = HBPClassifier.from_config(config)
