@@ -15,7 +15,9 @@ from app.model.backend import tf
 
 def numbers_of(X: tf.Tensor, config: ModelConfig) -> tf.Tensor:
     """Return the columns of rows that are numbers, shape (n, N), float64."""
-    return tf.gather(X, config.number_columns, axis=1) if config.category_slots else X
+    if not config.category_slots:
+        return X
+    return tf.gather(X, tf.constant(config.number_columns, tf.int32), axis=1)
 
 
 def with_binary(z: tf.Tensor, X: tf.Tensor, config: ModelConfig) -> tf.Tensor:

@@ -378,8 +378,8 @@ def learn_rows(
 
         if input_kind == RECURSIVE:
             _recursive_update(
-                z, active, errors[0], p[0], row_weight, input_kernel, input_bias, covariance, variance,
-                work,
+                z, active, errors[0], p[0], row_weight, input_kernel, input_bias, covariance,
+                variance, work,
             )  # fmt: skip
         elif input_kind == SGD:
             scale = alpha[0] if by_alpha else one
