@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import codecs
+import re
 from dataclasses import dataclass
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
-from app.config.options import ROWS, TEXT, Option, parse_names
+from app.config.options import ROWS, TEXT, Option, parse_character, parse_names
 from app.config.validation import require, require_choice
 
 DECIMALS = (".", ",")
@@ -22,9 +23,17 @@ class RowSettings:
     ----------
     encoding
         Of text files, one of Python's. Compressed ones and UTF-16 are known by their first bytes.
+    header
+        Whether the first line of a CSV names its columns. Without a header they are c0, c1, c2
+        and so on.
     delimiter
-        One character between the fields of CSV. If not given, what a header has of comma,
+        One character between the fields of CSV. If not given, what the first line has of comma,
         semicolon, tab and bar.
+    quote
+        What stands around a field of CSV that holds a delimiter, a line break or, doubled, itself;
+        empty for nothing. If not given, a double quote, and in ARFF a single one.
+    comment
+        What a line of CSV begins with that is passed over. If not given, nothing.
     escapes
         Whether a backslash within quotes takes what is special from the next character of CSV.
     decimal
@@ -49,7 +58,12 @@ class RowSettings:
     """
 
     encoding: Annotated[str, Option(TEXT)] = "utf-8"
-    delimiter: Annotated[str | None, Option(TEXT, metavar="CHARACTER")] = None
+    header: Annotated[bool, Option(TEXT)] = True
+    delimiter: Annotated[str | None, Option(TEXT, metavar="CHARACTER", parse=parse_character)] = (
+        None
+    )
+    quote: Annotated[str | None, Option(TEXT, metavar="CHARACTER")] = None
+    comment: Annotated[str | None, Option(TEXT, metavar="PREFIX")] = None
     escapes: Annotated[bool, Option(TEXT)] = False
     decimal: Annotated[str, Option(TEXT, choices=DECIMALS)] = "."
     thousands: Annotated[str | None, Option(TEXT, metavar="CHARACTER")] = None
@@ -62,10 +76,18 @@ class RowSettings:
 
     def __post_init__(self) -> None:
         require(_is_encoding(self.encoding), "encoding", "one of Python's encodings", self.encoding)
-        for name in ("delimiter", "thousands"):
-            value = getattr(self, name)
-            is_one = value is None or (len(value) == 1 and value not in '"\r\n')
-            require(is_one, name, "one character, and no quote or line break", value)
+        quote = '"' if self.quote is None else self.quote
+        ascii_only = "one ASCII character, and no {} or line break"
+        is_mark = quote == "" or _is_one(quote, "\\")
+        require(is_mark, "quote", ascii_only.format("backslash"), self.quote)
+        is_mark = self.delimiter is None or _is_one(self.delimiter, quote)
+        require(is_mark, "delimiter", ascii_only.format("quote"), self.delimiter)
+        is_one = self.thousands is None or (
+            len(self.thousands) == 1 and self.thousands not in (quote, *"\r\n")
+        )
+        require(is_one, "thousands", "one character, and no quote or line break", self.thousands)
+        is_prefix = self.comment is None or bool(re.fullmatch(r"\S[^\r\n]*", self.comment))
+        require(is_prefix, "comment", "a text that begins no blank line", self.comment)
         require_choice(self, "decimal", DECIMALS)
         require(self.thousands != self.decimal, "thousands", "another than decimal", self.thousands)
         if self.time_unit is not None:
@@ -73,6 +95,10 @@ class RowSettings:
         require(_is_zone(self.time_zone), "time_zone", "a name of the tz database", self.time_zone)
         share = self.max_dead_letters
         require(0 <= share <= 1, "max_dead_letters", "a share from 0 to 1", share)
+
+
+def _is_one(value: str, other: str) -> bool:
+    return len(value) == 1 and value.isascii() and value not in (other, *"\r\n")
 
 
 def _is_encoding(name: str) -> bool:

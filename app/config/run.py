@@ -34,7 +34,7 @@ TAKEOVER, WAIT, EXIT = "takeover", "wait", "exit"
 IF_RUNNING = (TAKEOVER, WAIT, EXIT)
 DRIVER, ROCKSDB = "driver", "rocksdb"
 STATE_STORES = (DRIVER, ROCKSDB)
-FORMATS = ("csv", "json", "parquet", "delta")
+FORMATS = ("csv", "json", "arff", "libsvm", "parquet", "delta")
 
 _EVENTS = SourceSpec("redis", "json", "events")
 _FEEDBACK = SourceSpec("redis", "json", "feedback")
@@ -155,9 +155,9 @@ class ReplaySettings(RunSettings):
     Parameters
     ----------
     input
-        A file, or a directory of files read in order of their names.
-    format : {"csv", "json", "parquet", "delta"}
-        What the files are; json is an object a line.
+        A file, or a directory of files read in order of their names, numbers in those as such.
+    format : {"csv", "json", "arff", "libsvm", "parquet", "delta"}
+        What the files are; json is an object a line, libsvm has columns label, f1, f2 and so on.
     label
         Column of the class label; a row without one is scored and not learned.
     features
@@ -193,7 +193,7 @@ class StreamSettings(RunSettings):
     Parameters
     ----------
     events
-        Rows to score: json:DIR, csv:DIR, parquet:DIR, delta:TABLE, redis:STREAM or
+        Rows to score: json:DIR, csv:DIR, arff:DIR, parquet:DIR, delta:TABLE, redis:STREAM or
         kafka://HOST:PORT/TOPIC.
     feedback
         Labels that come later, from a source of the same kinds.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
@@ -20,7 +20,6 @@ from app.files.resuming.remembered import RememberedSettings
 from app.files.sequence import START, ListDigests, check_read
 from app.files.workdir import WorkDirectory
 from app.model.state import config_from_metadata
-from app.monitor.batch_log import BatchLog
 from app.monitor.listener import Listener
 from app.monitor.metrics import RunSummary
 from app.parsing.packed_rows import RowSource
@@ -127,10 +126,15 @@ class _StreamJob:
     def find_classes(self, listener: Listener) -> tuple[str, ...]:
         raise self._unnamed("classes", "the labels a,b,c")
 
-    def begin(self, workdir: WorkDirectory, checkpoint: Checkpoint) -> None:
+    def begin(
+        self, workdir: WorkDirectory, checkpoint: Checkpoint, warn: Callable[[str], None]
+    ) -> None:
         if checkpoint.query is None and any(workdir.live.glob("*.files")):
             # Without the checkpoint there is no offset that counts the files listed.
             set_aside(workdir.live)
+        for source in self._sources.values():
+            for note in source.notes:
+                warn(f"{source.spec}: {note}")
         self._is_new = checkpoint.query is None
         if self._is_new:
             # Queries of older releases went without, and go on so.
@@ -141,7 +145,7 @@ class _StreamJob:
         self._remembered(workdir).write()
         remember_sources(_sources_file(workdir), self._sources)
 
-    def rows_to_read(self, log: BatchLog) -> int | None:
+    def rows_to_read(self) -> int | None:
         return None
 
     def scoring_tasks(self, slots: int) -> tuple[int, int]:
