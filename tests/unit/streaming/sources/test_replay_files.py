@@ -16,11 +16,11 @@ from tests.unit.streaming.sources.inputs import CSV, TABLE, input_of, json_lines
 
 class TestDirectories:
     def test_files_are_read_in_the_order_of_their_names(self, tmp_path, write):
-        for name in ("b.csv", "a.csv", "c/a.csv", "B.csv", "10.csv", "9.csv"):
+        ordered = ["9.csv", "10.csv", "B.csv", "a.csv", "b.csv", "c/a.csv", "p=2/a", "p=10/a"]
+        for name in sorted(ordered, reverse=True):
             write(CSV, f"d/{name}")
         files = input_of(tmp_path / "d", id="id").files
-        names = [str(Path(file).relative_to(tmp_path / "d")) for file in files]
-        assert names == ["10.csv", "9.csv", "B.csv", "a.csv", "b.csv", "c/a.csv"]
+        assert [str(Path(file).relative_to(tmp_path / "d")) for file in files] == ordered
 
     def test_hidden_and_underscore_files_and_directories_are_skipped(self, tmp_path, write):
         for name in ("_SUCCESS", ".a.csv.crc", "_tmp/a.csv", ".git/a.csv", "in/_x", "in/a.csv"):
