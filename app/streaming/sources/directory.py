@@ -11,6 +11,7 @@ A file may be removed once the batch with its last row is committed.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -154,7 +155,7 @@ def layout_of(
         except UserError as error:
             failure = failure or error
             continue
-        for note in note_on_partitions(own, [path]):
+        for note in note_on_partitions(own, [os.path.relpath(path, place.resolve())]):
             warn(note)
         return RowLayout(spec.format, with_partitions(own, [path]))
     if failure is not None:

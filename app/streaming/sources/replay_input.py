@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Sequence
@@ -77,7 +78,7 @@ def read_input(settings: ReplaySettings) -> ReplayInput:
     rest = (settings.label, settings.id, settings.time)
     # All of a file's own columns are features where none are named.
     needed = {*(settings.features or own), *filter(None, rest)}
-    for path, others in found.items():
+    for path, others in itertools.islice(found.items(), 1, None):
         there = with_partitions(others, () if is_delta else (path,))
         if missing := sorted(needed - {*there}) or sorted(
             {*others} - needed if not settings.features else ()
@@ -93,10 +94,12 @@ def read_input(settings: ReplaySettings) -> ReplayInput:
     features = FeatureColumns.of_sample(
         names, sample_columns(files, layout.row_format, names, text)
     )
-    notes = [] if is_delta else note_on_partitions(own, files)
+    # What stands above the input is used when it is named, and is nothing to speak of else.
+    below = [] if is_delta else [os.path.relpath(path, settings.input.resolve()) for path in files]
+    notes = note_on_partitions(own, below)
     if not settings.features:
-        unused = [name for name in columns if name not in (*own, *rest)]
-        notes += _notes_on_features(names, unused)
+        unused = {*with_partitions((), below)} - {*own, *rest}
+        notes += _notes_on_features(names, sorted(unused))
     return ReplayInput(tuple(files), layout, features, tuple(notes))
 
 
