@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import codecs
 import re
 from dataclasses import dataclass
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
 from app.config.options import ROWS, TEXT, Option, parse_character, parse_names
-from app.config.validation import require, require_choice
+from app.config.validation import is_real, require, require_choice
 
 DECIMALS = (".", ",")
 TIME_UNITS = ("s", "ms", "us")
+
+RECORD_SETTINGS = ("encoding", "delimiter", "escapes", "header", "quote", "comment")
+"""Settings that say where a record of text ends: with others an offset would be another place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +38,8 @@ class RowSettings:
         What a line of CSV begins with that is passed over. If not given, nothing.
     escapes
         Whether a backslash within quotes takes what is special from the next character of CSV.
-    decimal
-        What stands before the fraction of a number in CSV, a point or a comma.
+    decimal : {".", ","}
+        What stands before the fraction of a number in CSV.
     thousands
         What stands between its thousands. If not given, nothing.
     missing_values
@@ -77,34 +79,35 @@ class RowSettings:
     def __post_init__(self) -> None:
         require(_is_encoding(self.encoding), "encoding", "one of Python's encodings", self.encoding)
         quote = '"' if self.quote is None else self.quote
-        ascii_only = "one ASCII character, and no {} or line break"
-        is_mark = quote == "" or _is_one(quote, "\\")
-        require(is_mark, "quote", ascii_only.format("backslash"), self.quote)
-        is_mark = self.delimiter is None or _is_one(self.delimiter, quote)
-        require(is_mark, "delimiter", ascii_only.format("quote"), self.delimiter)
-        is_one = self.thousands is None or (
-            len(self.thousands) == 1 and self.thousands not in (quote, *"\r\n")
-        )
-        require(is_one, "thousands", "one character, and no quote or line break", self.thousands)
+        is_quote = quote == "" or (_stands_between(quote) and quote.isascii() and quote != "\\")
+        require(is_quote, "quote", "one ASCII character that no name or number has", self.quote)
         is_prefix = self.comment is None or bool(re.fullmatch(r"\S[^\r\n]*", self.comment))
-        require(is_prefix, "comment", "a text that begins no blank line", self.comment)
+        require(is_prefix, "comment", "text on one line that begins with no space", self.comment)
+        for name in ("delimiter", "thousands"):
+            value = getattr(self, name)
+            stands_between = value is None or _stands_between(value, quote)
+            require(stands_between, name, "one character that no name or number has", value)
+        is_ascii = self.delimiter is None or self.delimiter.isascii()
+        require(is_ascii, "delimiter", "one ASCII character", self.delimiter)
         require_choice(self, "decimal", DECIMALS)
         require(self.thousands != self.decimal, "thousands", "another than decimal", self.thousands)
         if self.time_unit is not None:
             require_choice(self, "time_unit", TIME_UNITS)
         require(_is_zone(self.time_zone), "time_zone", "a name of the tz database", self.time_zone)
         share = self.max_dead_letters
-        require(0 <= share <= 1, "max_dead_letters", "a share from 0 to 1", share)
+        is_share = is_real(share) and 0 <= share <= 1
+        require(is_share, "max_dead_letters", "a share from 0 to 1", share)
 
 
-def _is_one(value: str, other: str) -> bool:
-    return len(value) == 1 and value.isascii() and value not in (other, *"\r\n")
+def _stands_between(value: str, quote: str = "") -> bool:
+    return len(value) == 1 and not value.isalnum() and value not in f"{quote}\r\n\0+-"
 
 
 def _is_encoding(name: str) -> bool:
     try:
-        codecs.lookup(name)
-    except (LookupError, ValueError):
+        # Unlike a look-up, it refuses what is no encoding of text, such as hex.
+        "".encode(name)
+    except (LookupError, TypeError, ValueError):
         return False
     return True
 
@@ -112,6 +115,6 @@ def _is_encoding(name: str) -> bool:
 def _is_zone(name: str) -> bool:
     try:
         ZoneInfo(name)
-    except (OSError, ValueError):
+    except (LookupError, OSError, TypeError, ValueError):
         return False
     return True

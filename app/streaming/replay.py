@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 
+from app.config.rows import RECORD_SETTINGS
 from app.config.run import ReplaySettings
 from app.contract import FixedContract
 from app.files.finders import NamedFinder
@@ -187,7 +188,7 @@ class _ReplayJob:
         return dataclasses.replace(found, names=names, n_features=len(names))
 
     def _remembered(self, workdir: WorkDirectory) -> RememberedSettings:
-        names = ("format", "label", "id", "time")
+        names = ("format", "label", "id", "time", *RECORD_SETTINGS)
         settings = {name: getattr(self._settings, name) for name in names}
         return RememberedSettings(workdir.replay_settings, settings)
 

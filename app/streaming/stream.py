@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 
+from app.config.rows import RECORD_SETTINGS
 from app.config.run import DRIVER, ROCKSDB, StreamSettings
 from app.contract import Contract, FixedContract
 from app.errors import UserError
@@ -243,7 +244,7 @@ class _StreamJob:
         return UserError(f"--{option}: model {self._settings.model!r} is new, so name {meaning}")
 
     def _remembered(self, workdir: WorkDirectory) -> RememberedSettings:
-        names = ("id", "time", "feedback_time", "label", "state_store")
+        names = ("id", "time", "feedback_time", "label", "state_store", *RECORD_SETTINGS)
         settings = {name: getattr(self._settings, name) for name in names}
         older = workdir.live / "state_store"
         known = {"state_store": older.read_text()} if older.exists() else {}

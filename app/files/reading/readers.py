@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from app.errors import DataLossError, UserError
 from app.files.paths import partition_metadata, partition_of
-from app.files.reading.beginnings import JSON, TEXT_FORMATS, beginning_of
+from app.files.reading.beginnings import CSV, JSON, TEXT_FORMATS, beginning_of
 from app.files.reading.lengths import refuse_cut
 from app.files.reading.parquet_rows import NoParquet, ParquetRows, is_damage
 from app.files.reading.text_stream import AS_USUAL, TextFormat, open_text
@@ -87,9 +87,8 @@ def open_named(
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"--input: {path} cannot be read: {error}") from error
     names = rows.names or columns
-    partition = partition_of(path)
     for name in columns:
-        if names.count(name) != 1 and not (name in partition and name not in names):
+        if not _has(names, (name,), path):
             problem = "no column" if name not in names else "more than one column"
             raise UserError(f"--input: {path} has {problem} '{name}'; it has {', '.join(names)}")
     return rows
@@ -100,7 +99,9 @@ def open_arrived(
 ) -> FileRows:
     """Open a file that somebody else writes, so that it does not stop a stream.
 
-    A file that is no Parquet, and the rest of one from where it is damaged, is one row.
+    A file that is no Parquet, and the rest of one from where it is damaged, is one row. A header
+    of CSV that lacks a column, or has it twice, is none: it is a row like those below it. So are
+    the lines of a file that is no ARFF.
 
     Raises
     ------
@@ -114,6 +115,8 @@ def open_arrived(
             rows = open_rows(path, file_format, columns, text)
             if isinstance(rows, ParquetRows):
                 rows.outlasts_damage = True
+            elif rows.names is not None and not _has(rows.names, columns, path):
+                rows.begin_with_header()
             return rows
         except (OSError, pa.ArrowException) as error:
             if not is_damage(error):
@@ -126,6 +129,12 @@ def open_arrived(
         ) from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _has(names: Sequence[str], columns: Sequence[str], path: str) -> bool:
+    """Return whether each column is one of a file's own, or named by its directories."""
+    others = partition_of(path).keys() - set(names)
+    return all(names.count(name) == 1 or name in others for name in columns)
 
 
 class TextRecords:
@@ -147,8 +156,10 @@ class TextRecords:
         columns: Sequence[str] = (),
     ) -> None:
         self._path = path
+        self._is_csv = file_format == CSV
         self._file = open_text(path, text.encoding, is_json=file_format == JSON)
-        self._file.seek(len(codecs.BOM_UTF8) if self._starts_with_mark() else 0)
+        self._top = len(codecs.BOM_UTF8) if self._starts_with_mark() else 0
+        self._file.seek(self._top)
         begins = beginning_of(self._file, file_format, text, columns)
         self._begin, self._rewrite = begins.byte, begins.rewrite
         self._records = begins.records(self._file)
@@ -158,6 +169,11 @@ class TextRecords:
             metadata["header"] = json.dumps(self.names)
             metadata["dialect"] = begins.dialect.to_metadata()
         self._schema = pa.schema([(TEXT_COLUMN, pa.binary())], metadata)
+
+    def begin_with_header(self) -> None:
+        """Take the header for a record, too, but for one of several lines that has names."""
+        if self._is_csv or not self.names:
+            self._begin = self._top
 
     def read(self, byte: int, n: int) -> tuple[list[pa.RecordBatch], int]:
         if isinstance(self._file.raw, io.FileIO):

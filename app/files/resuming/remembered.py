@@ -27,7 +27,7 @@ class RememberedSettings:
     def __init__(
         self,
         path: Path,
-        settings: Mapping[str, str | None],
+        settings: Mapping[str, str | bool | None],
         older: Mapping[str, str] | None = None,
     ) -> None:
         self._path = path
@@ -62,5 +62,7 @@ class RememberedSettings:
         write_durably(self._path, json.dumps(self._settings, indent=1).encode())
 
 
-def _shown(value: str | None) -> str:
-    return "not given" if value is None else repr(value)
+def _shown(value: str | bool | None) -> str:
+    if value is True:
+        return "given"
+    return repr(value) if value else "not given"

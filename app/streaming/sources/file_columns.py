@@ -142,12 +142,18 @@ def sample_columns(
     Raises
     ------
     UserError
-        When there are no rows.
+        When there are no rows, or no line is one for want of ``escapes``.
     """
     batches, _ = FileSequence(files, file_format, columns, text=text).read(START, _SAMPLE_ROWS)
     if not batches:
         raise UserError(f"--input: {files[0]} holds no rows")
     found = raw_batch_of(batches[0], columns, columns)
+    has_rows = found.kept is None or len(found.kept)
+    if file_format == CSV and not has_rows and not text.escapes and _has_escapes(batches[0]):
+        raise UserError(
+            f'--input: no line of {files[0]} has as many fields as the first, and they hold \\" '
+            "for a quote within quotes: give --escapes"
+        )
     return {name: _values(found, name) for name in columns}
 
 
@@ -160,6 +166,10 @@ def _is_row(names: Sequence[str]) -> bool:
     """Return whether all names are numbers, but for columns that were numbered from 0 on."""
     faults = numbers(pa.array(names, pa.string()))[1]
     return bool((faults == SOUND).all()) and list(names) != [str(i) for i in range(len(names))]
+
+
+def _has_escapes(batch: pa.RecordBatch) -> bool:
+    return any(b'\\"' in (line or b"") for line in batch[TEXT_COLUMN].to_pylist())
 
 
 def _open(path: str, file_format: str, text: TextFormat) -> TextRecords:

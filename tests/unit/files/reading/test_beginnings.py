@@ -10,7 +10,7 @@ import pytest
 
 from app.errors import UserError
 from app.files.reading import svmlight
-from app.files.reading.readers import TextRecords
+from app.files.reading.readers import TextRecords, open_arrived
 from app.files.reading.text_stream import AS_USUAL, TextFormat
 from app.files.sequence import START, FileSequence
 from app.parsing.row_parser import raw_batch_of
@@ -173,6 +173,16 @@ class TestArff:
     def test_a_quote_that_is_not_closed_ends_with_its_line(self, write):
         path = write("@attribute x real\n@attribute y {a}\n@data\n1,'a\n2,a\n")
         assert rows_of(path, ("x", "y"), file_format="arff") == [("2", "a")]
+
+    def test_what_arrives_and_is_none_is_rows_of_no_use(self, write):
+        for content, lines in (
+            ("x,y\n1,2\n", [b"x,y", b"1,2"]),
+            ("% no x\n@attribute z real\n@data\n1\n", [b"1"]),
+        ):
+            sequence = FileSequence([str(write(content))], "arff", ("x",), open_arrived)
+            [batch], _ = sequence.read(START, 10)
+            assert batch["text"].to_pylist() == lines
+            assert len(raw_batch_of(batch, ("x",)).kept) == 0
 
     @pytest.mark.parametrize("content", ["", "x,y\n1,2\n", "@relation r\n@attribute x real\n1\n"])
     def test_without_data_there_are_no_columns(self, write, content):

@@ -9,7 +9,8 @@ from app.files.resuming.remembered import RememberedSettings
 
 class TestRememberedSettings:
     def test_the_same_settings_go_on(self, tmp_path):
-        settings = RememberedSettings(tmp_path / "s.json", {"label": "y", "id": None})
+        given = {"label": "y", "id": None, "escapes": True}
+        settings = RememberedSettings(tmp_path / "s.json", given)
         settings.refuse_others()
         settings.write()
         settings.refuse_others()
@@ -17,16 +18,18 @@ class TestRememberedSettings:
     @pytest.mark.parametrize(
         ("now", "said"),
         [
-            ({"label": "z", "id": None}, "--label is 'z', but .* was begun with 'y'"),
-            ({"label": "y", "id": "k"}, "--id is 'k', but .* was begun with not given"),
+            ({"label": "z"}, "--label is 'z', but .* was begun with 'y'"),
+            ({"id": "k"}, "--id is 'k', but .* was begun with not given"),
+            ({"escapes": True}, "--escapes is given, but .* was begun with not given"),
         ],
     )
     def test_another_one_is_refused_by_name(self, tmp_path, now, said):
         path = tmp_path / "s.json"
-        RememberedSettings(path, {"label": "y", "id": None}).write()
+        begun = {"label": "y", "id": None, "escapes": False}
+        RememberedSettings(path, begun).write()
 
         with pytest.raises(UserError, match=said):
-            RememberedSettings(path, now).refuse_others()
+            RememberedSettings(path, begun | now).refuse_others()
 
     def test_what_an_older_release_did_not_write_down_may_be_anything(self, tmp_path):
         path, older = tmp_path / "s.json", {"state_store": "driver"}

@@ -154,3 +154,20 @@ class TestLibsvm:
         path = write("1 1:1 2:1\n")
         said = f"--label: no column 'y' in {path}; there are: label, f1, f2"
         assert refusal(path, "libsvm") == said
+
+
+class TestEscapes:
+    LINE = '1,"said \\"0, 1\\" twice",0\n'
+
+    def test_where_no_line_is_a_row_without_them_they_are_asked_for(self, write):
+        path = write("x,note,y\n" + self.LINE * 3)
+        for options in ({}, {"features": ("x",)}):
+            assert refusal(path, **options) == (
+                f'--input: no line of {path} has as many fields as the first, and they hold \\" '
+                "for a quote within quotes: give --escapes"
+            )
+        assert input_of(path, features=("x",), escapes=True).features.names == ("x",)
+
+    def test_where_some_lines_are_rows_they_are_not(self, write):
+        path = write("x,note,y\n2,a,1\n" + self.LINE * 3)
+        assert input_of(path, features=("x",)).features.names == ("x",)
