@@ -88,8 +88,8 @@ def stream(
     --------
     >>> stream(workdir="run1", events="redis", available_now=True)
     Traceback (most recent call last):
-    app.errors.InvalidParameterError: events must be json:DIR, csv:DIR, parquet:DIR, \
-delta:TABLE, redis:STREAM or kafka://HOST:PORT/TOPIC, not 'redis'
+    app.errors.InvalidParameterError: events must be json:DIR, csv:DIR, arff:DIR, \
+parquet:DIR, delta:TABLE, redis:STREAM or kafka://HOST:PORT/TOPIC, not 'redis'
     """
     checked = _checked(StreamSettings, settings, options)
     from app.streaming.stream import stream

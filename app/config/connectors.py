@@ -7,10 +7,12 @@ from urllib.parse import parse_qsl, urlsplit
 
 from app.errors import InvalidParameterError
 
-FILE_FORMATS = ("json", "csv", "parquet", "delta")
+FILE_FORMATS = ("json", "csv", "arff", "parquet", "delta")
 VALUE_FORMATS = ("json", "arrow")
 
-_EXAMPLES = "json:DIR, csv:DIR, parquet:DIR, delta:TABLE, redis:STREAM or kafka://HOST:PORT/TOPIC"
+_EXAMPLES = (
+    "json:DIR, csv:DIR, arff:DIR, parquet:DIR, delta:TABLE, redis:STREAM or kafka://HOST:PORT/TOPIC"
+)
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class SourceSpec:
     Attributes
     ----------
     kind : {"directory", "delta", "redis", "kafka"}
-    format : {"json", "csv", "parquet", "arrow"}
+    format : {"json", "csv", "arff", "parquet", "arrow"}
         What the files or the messages are.
     place
         Path of the directory or table, key of the Redis stream, or Kafka topic.

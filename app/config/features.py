@@ -13,7 +13,7 @@ from app.config.validation import require, require_choice, require_int
 IMPUTE, REJECT = "impute", "reject"
 MISSING_POLICIES = (IMPUTE, REJECT)
 MAX_CATEGORIES = 100
-FORMATS = ("csv", "json", "parquet", "delta")
+FORMATS = ("csv", "json", "arff", "libsvm", "parquet", "delta")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +81,9 @@ class InputSettings(FeatureSettings):
     Parameters
     ----------
     input
-        A file, or a directory of files read in order of their names.
-    format : {"csv", "json", "parquet", "delta"}
-        What the files are; json is an object a line.
+        A file, or a directory of files read in order of their names, numbers in those as such.
+    format : {"csv", "json", "arff", "libsvm", "parquet", "delta"}
+        What the files are; json is an object a line, libsvm has columns label, f1, f2 and so on.
     label
         Column of the class label; a row without one is scored and not learned. Only what is not
         learned can do without.

@@ -72,6 +72,11 @@ def parse_names(text: str, name: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(","))
 
 
+def parse_character(text: str, name: str) -> str:
+    r"""Return a character, also a tab that is written ``\t``."""
+    return "\t" if text == r"\t" else text
+
+
 def option_name(field: str) -> str:
     """Return the command line's name for a field.
 

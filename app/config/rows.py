@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
-from app.config.options import ROWS, TEXT, Option, parse_names
+from app.config.options import ROWS, TEXT, Option, parse_character, parse_names
 from app.config.validation import is_real, require, require_choice
 
 DECIMALS = (".", ",")
 TIME_UNITS = ("s", "ms", "us")
 
-RECORD_SETTINGS = ("encoding", "delimiter", "escapes")
+RECORD_SETTINGS = ("encoding", "delimiter", "escapes", "header", "quote", "comment")
 """Settings that say where a record of text ends: with others an offset would be another place."""
 
 
@@ -24,9 +25,17 @@ class RowSettings:
     ----------
     encoding
         Of text files, one of Python's. Compressed ones and UTF-16 are known by their first bytes.
+    header
+        Whether the first line of a CSV names its columns. Without a header they are c0, c1, c2
+        and so on.
     delimiter
-        One character between the fields of CSV. If not given, what a header has of comma,
+        One character between the fields of CSV. If not given, what the first line has of comma,
         semicolon, tab and bar.
+    quote
+        What stands around a field of CSV that holds a delimiter, a line break or, doubled, itself;
+        empty for nothing. If not given, a double quote, and in ARFF a single one.
+    comment
+        What a line of CSV begins with that is passed over. If not given, nothing.
     escapes
         Whether a backslash within quotes takes what is special from the next character of CSV.
     decimal : {".", ","}
@@ -51,7 +60,12 @@ class RowSettings:
     """
 
     encoding: Annotated[str, Option(TEXT)] = "utf-8"
-    delimiter: Annotated[str | None, Option(TEXT, metavar="CHARACTER")] = None
+    header: Annotated[bool, Option(TEXT)] = True
+    delimiter: Annotated[str | None, Option(TEXT, metavar="CHARACTER", parse=parse_character)] = (
+        None
+    )
+    quote: Annotated[str | None, Option(TEXT, metavar="CHARACTER")] = None
+    comment: Annotated[str | None, Option(TEXT, metavar="PREFIX")] = None
     escapes: Annotated[bool, Option(TEXT)] = False
     decimal: Annotated[str, Option(TEXT, choices=DECIMALS)] = "."
     thousands: Annotated[str | None, Option(TEXT, metavar="CHARACTER")] = None
@@ -64,9 +78,14 @@ class RowSettings:
 
     def __post_init__(self) -> None:
         require(_is_encoding(self.encoding), "encoding", "one of Python's encodings", self.encoding)
+        quote = '"' if self.quote is None else self.quote
+        is_quote = quote == "" or (_stands_between(quote) and quote.isascii() and quote != "\\")
+        require(is_quote, "quote", "one ASCII character that no name or number has", self.quote)
+        is_prefix = self.comment is None or bool(re.fullmatch(r"\S[^\r\n]*", self.comment))
+        require(is_prefix, "comment", "text on one line that begins with no space", self.comment)
         for name in ("delimiter", "thousands"):
             value = getattr(self, name)
-            stands_between = value is None or _stands_between(value)
+            stands_between = value is None or _stands_between(value, quote)
             require(stands_between, name, "one character that no name or number has", value)
         is_ascii = self.delimiter is None or self.delimiter.isascii()
         require(is_ascii, "delimiter", "one ASCII character", self.delimiter)
@@ -80,8 +99,8 @@ class RowSettings:
         require(is_share, "max_dead_letters", "a share from 0 to 1", share)
 
 
-def _stands_between(value: str) -> bool:
-    return len(value) == 1 and not value.isalnum() and value not in '"\r\n\0+-'
+def _stands_between(value: str, quote: str = "") -> bool:
+    return len(value) == 1 and not value.isalnum() and value not in f"{quote}\r\n\0+-"
 
 
 def _is_encoding(name: str) -> bool:

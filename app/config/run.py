@@ -167,7 +167,7 @@ class StreamSettings(RunSettings):
     Parameters
     ----------
     events
-        Rows to score: json:DIR, csv:DIR, parquet:DIR, delta:TABLE, redis:STREAM or
+        Rows to score: json:DIR, csv:DIR, arff:DIR, parquet:DIR, delta:TABLE, redis:STREAM or
         kafka://HOST:PORT/TOPIC.
     feedback
         Labels that come later, from a source of the same kinds.

@@ -17,6 +17,7 @@ from app.files.delta_log import (
     snapshot_files,
 )
 from app.files.manifest import State
+from app.files.paths import natural_order
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -56,7 +57,8 @@ class NamedFinder:
 
 
 class DirectoryFinder:
-    """All files below a directory, those found together in order of their modification.
+    """All files below a directory, those found together in order of their modification, then of
+    their names.
 
     A name that starts with ``.`` or ``_``, of a file or of a directory above it, hides
     a file. Files must appear whole: write one under a hidden name or beside the
@@ -82,7 +84,8 @@ class DirectoryFinder:
                 continue
             if stat.S_ISREG(status.st_mode):
                 found.append((status.st_mtime_ns, path))
-        return [path for _, path in sorted(found)], state
+        found.sort(key=lambda each: (each[0], natural_order(each[1])))
+        return [path for _, path in found], state
 
     def _paths(self) -> Iterator[str]:
         for parent, directories, names in os.walk(self._directory, onerror=_refuse):

@@ -14,10 +14,12 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from app.errors import DataLossError, UserError
-from app.files.reading.readers import FileRows, check_length, open_named
+from app.files.reading.lengths import check_length
+from app.files.reading.readers import FileRows, open_named
 from app.files.reading.text_stream import AS_USUAL, UTF_8, TextFormat
 
 SEQUENCE_COLUMN = "sequence"
@@ -126,9 +128,9 @@ class FileSequence:
     ----------
     files
         Paths, in order.
-    file_format : {"csv", "json", "parquet"}
+    file_format : {"csv", "json", "arff", "libsvm", "parquet"}
     columns
-        The columns to read from Parquet files. Text is read whole.
+        The columns to read from Parquet files and LIBSVM. Other text is read whole.
     open_file
         Opens a file when its turn comes: :func:`app.files.reading.readers.open_named`, or another
         that takes what that takes.
@@ -220,6 +222,6 @@ class FileSequence:
 
 def numbered(rows: pa.RecordBatch, first: int) -> pa.RecordBatch:
     """Return rows with their numbers, from ``first`` on, in a column in front."""
-    numbers = pa.array(range(first, first + len(rows)), pa.int64())
+    numbers = pa.array(np.arange(first, first + len(rows), dtype=np.int64))
     schema = rows.schema.insert(0, pa.field(SEQUENCE_COLUMN, pa.int64()))
     return pa.RecordBatch.from_arrays([numbers, *rows.columns], schema=schema)

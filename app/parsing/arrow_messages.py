@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from app.files.reading.readers import damaged_row
+from app.files.reading.parquet_rows import damaged_row
 from app.files.sequence import numbered
 
 ROW_BITS = 10

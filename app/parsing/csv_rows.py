@@ -12,12 +12,11 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from app.contract import WRONG_LENGTH
-from app.files.reading.lines import COMMAS, CsvDialect, csv_cells, is_open_record
+from app.files.reading.lines import COMMAS, CsvDialect, csv_cells, is_open_record, record_ends
 from app.files.reading.readers import TEXT_COLUMN
 from app.parsing.cells import MISSING_TOKENS, is_one_of
 from app.parsing.raw_batch import corrupt_json, float_matrix, to_json
 
-_QUOTE = b'"'
 _LONGER_NAN = re.compile(rb"(?i)nan\(")
 
 
@@ -56,7 +55,7 @@ class CsvBatch:
         self.kept: np.ndarray | None = None
         self._columns: dict[str, pa.Array] = {}
         self._dialect = dialect
-        if any(self._header.count(name) != 1 for name in needed):
+        if not self._header or any(self._header.count(name) != 1 for name in needed):
             self.kept = np.empty(0, np.int64)
             return
         # What nan is, a missing value or none, is told by the slower way.
@@ -87,8 +86,12 @@ class CsvBatch:
             return corrupt_json(text)
         return to_json(dict(zip(self._header, cells, strict=True)))
 
-    def _is_open(self, line: bytes) -> bool:
-        return is_open_record(line, self._dialect)
+    def _are_whole(self, lines: list[bytes], data: bytes) -> bool:
+        """Return whether each line, of those joined by line feeds, is a record."""
+        ends = record_ends(data, self._dialect)
+        if ends is None:
+            return not any(is_open_record(line, self._dialect) for line in lines)
+        return np.array_equal(ends, np.cumsum([len(line) + 1 for line in lines]))
 
     def _read(self, needed: Sequence[str], numeric: Sequence[str]) -> pa.Table | None:
         """Read all lines in one pass, or return None when one of them stands in the way."""
@@ -101,7 +104,8 @@ class CsvBatch:
             return None
         if self._dialect.thousands and numeric:
             return None
-        if b"\r" in data or (_QUOTE in data and any(map(self._is_open, lines))):
+        has_quotes = bool(self._dialect.quote) and self._dialect.quote.encode() in data
+        if b"\r" in data or (has_quotes and not self._are_whole(lines, data)):
             # Taken for the end of a record; or a record would end in the middle of another.
             return None
         if data.startswith(codecs.BOM_UTF8):
@@ -127,13 +131,15 @@ class CsvBatch:
                 ),
                 pyarrow.csv.ParseOptions(
                     delimiter=self._dialect.delimiter,
-                    newlines_in_values=_QUOTE in data,
+                    quote_char=self._dialect.quote or False,
+                    newlines_in_values=has_quotes,
                     ignore_empty_lines=False,
                     invalid_row_handler=pass_over,
                 ),
                 pyarrow.csv.ConvertOptions(
                     column_types=kinds,
-                    include_columns=list(place_of.values()),
+                    # None would stand for all of them.
+                    include_columns=list(place_of.values()) or places[:1],
                     null_values=self._missing if numeric else [],
                     strings_can_be_null=False,
                     decimal_point=self._dialect.decimal,
@@ -149,7 +155,7 @@ class CsvBatch:
             return None
         if wrong:
             self.kept = np.delete(np.arange(n), np.array(wrong) - 1)
-        return table.rename_columns(list(needed))
+        return table.select(range(len(needed))).rename_columns(list(needed))
 
     def _line_by_line(self, needed: Sequence[str]) -> pa.Table:
         kept: list[int] = []

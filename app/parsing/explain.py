@@ -153,7 +153,8 @@ def _corrupt(reason: str, text: str) -> str:
     if "\\x" in text and reason == WRONG_LENGTH:
         return f"{_short(text)} is not UTF-8; give its --encoding"
     if reason == WRONG_LENGTH:
-        return f"{_short(text)} has not as many fields as the header, or not its columns"
+        hint = '; if \\" stands for a quote in it, give --escapes' if '\\"' in text else ""
+        return f"{_short(text)} has not as many fields as the header, or not its columns{hint}"
     return f"{_short(text)} cannot be read as a row"
 
 

@@ -17,6 +17,7 @@ from app.contract import UNPARSABLE
 from app.files.documents import parse_json
 from app.files.reading.readers import TEXT_COLUMN
 from app.parsing.cells import lists_of_objects, of_objects
+from app.parsing.partitions import Partition, with_partition
 from app.parsing.raw_batch import corrupt_json
 
 _MOST_INTEGER = 2.0**63
@@ -32,18 +33,21 @@ class JsonBatch:
     ----------
     rows : pa.RecordBatch
         With a column ``text`` of bytes.
+    partition
+        What an object holds under a name that it lacks.
     """
 
     malformed = UNPARSABLE
 
-    def __init__(self, rows: pa.RecordBatch) -> None:
+    def __init__(self, rows: pa.RecordBatch, partition: Partition | None = None) -> None:
         self._lines = rows.column(TEXT_COLUMN).to_pylist()
+        self._partition = partition or {}
         self._objects: list[dict[str, Any]] = []
         kept: list[int] = []
         for place, line in enumerate(self._lines):
             value = json_value(line)
             if isinstance(value, dict):
-                self._objects.append(value)
+                self._objects.append({**self._partition, **value} if self._partition else value)
                 kept.append(place)
         self.kept = None if len(kept) == len(self._lines) else np.array(kept, np.int64)
 
@@ -70,7 +74,10 @@ class JsonBatch:
     def as_json(self, place: int) -> str:
         line = self._lines[place]
         if self.kept is None or place in self.kept:
-            return str(line, "utf-8").strip()
+            row = str(line, "utf-8").strip()
+            own = json_value(line) if self._partition else {}
+            others = {name: each for name, each in self._partition.items() if name not in own}
+            return with_partition(row, others)
         return corrupt_json("" if line is None else line.decode(errors="backslashreplace"))
 
     def first_places(self, known: Collection[str]) -> dict[str, int]:

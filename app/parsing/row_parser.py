@@ -36,6 +36,7 @@ from app.parsing import cells
 from app.parsing.cells import MISSING_TOKENS, NULL
 from app.parsing.csv_rows import CsvBatch
 from app.parsing.json_rows import JsonBatch
+from app.parsing.partitions import PartitionedBatch
 from app.parsing.raw_batch import DamagedBatch, RawBatch, TypedBatch
 from app.parsing.times import DEFAULT_TIMES, TimeRules, times
 
@@ -295,16 +296,28 @@ def raw_batch_of(
     """Return a batch with columns to ask for.
 
     The metadata of its schema says what it is: ``format`` (csv, json or parquet, which stands for
-    typed columns), ``header`` (a CSV's names as a JSON list), ``damage`` (why one row stands for
-    all that cannot be read).
+    typed columns), ``header`` (a CSV's names as a JSON list), ``partition`` (columns that are the
+    same in all rows, as a JSON object; those that rows have of their own are passed over),
+    ``damage`` (why one row stands for all that cannot be read).
     """
     said = {key.decode(): value.decode() for key, value in (batch.schema.metadata or {}).items()}
     if "damage" in said:
         return DamagedBatch(batch, said["damage"])
+    named: dict[str, str | None] = json.loads(said.get("partition", "{}"))
+    partition = {name: named[name] for name in needed if name in named}
+    if said["format"] == "json":
+        return JsonBatch(batch, partition)
+    header = json.loads(said["header"]) if said["format"] == "csv" else batch.schema.names[1:]
+    partition = {name: value for name, value in partition.items() if name not in header}
+    raw: RawBatch
     if said["format"] == "csv":
+        needed, numeric = ([x for x in names if x not in partition] for names in (needed, numeric))
         dialect = CsvDialect.from_metadata(said)
-        return CsvBatch(batch, json.loads(said["header"]), needed, numeric, missing, dialect)
-    return JsonBatch(batch) if said["format"] == "json" else TypedBatch(batch)
+        raw = CsvBatch(batch, header, needed, numeric, missing, dialect)
+    else:
+        raw = TypedBatch(batch)
+    n = len(batch) if raw.kept is None else len(raw.kept)
+    return PartitionedBatch(raw, n, partition) if partition else raw
 
 
 def _unless_named(missing: Sequence[str], names: Sequence[str]) -> list[str]:

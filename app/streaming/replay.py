@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
@@ -14,13 +15,13 @@ from app.contract import FixedContract
 from app.errors import UserError
 from app.files.finders import NamedFinder
 from app.files.manifest import FileManifest
+from app.files.reading.beginnings import LIBSVM
 from app.files.resuming.checkpoint import Checkpoint
 from app.files.resuming.remembered import RememberedSettings
 from app.files.sequence import ListDigests, check_read
 from app.files.workdir import WorkDirectory
 from app.inspection.description import in_short
 from app.inspection.document import with_contract
-from app.monitor.batch_log import BatchLog
 from app.monitor.listener import Listener
 from app.monitor.metrics import RunSummary
 from app.parsing.row_parser import RowParser
@@ -31,6 +32,7 @@ from app.streaming.lineage import FileInput, Input
 from app.streaming.model_binding import BoundModel, ModelInput, Roles
 from app.streaming.query import StopRequest
 from app.streaming.replay_writer import ReplayWriter
+from app.streaming.rows.layout import FeatureColumns
 from app.streaming.rows.rules import parsing_rules, text_format
 from app.streaming.run import run
 from app.streaming.sources.replay import read_replay
@@ -79,6 +81,7 @@ class _ReplayJob:
         self.given = given
         self._files: tuple[str, ...] = ()
         self._tasks = self._rows_per_task = 1
+        self._rows_done = 0
 
     def inspect(self) -> None:
         if self._settings.label is None and self._settings.learn == YES:
@@ -122,8 +125,8 @@ class _ReplayJob:
         if checkpoint.query is not None:
             known = self._manifest(workdir).files
             self._files = tuple(dict.fromkeys((*known, *self._files)))
-        fed = FileInput(self._files, layout.row_format == "csv")
-        return ModelInput(layout, self._input.features, roles), fed
+        fed = FileInput(self._files, layout.row_format == "csv" and self._settings.header)
+        return ModelInput(layout, self._features(opened), roles), fed
 
     def design(self, listener: Listener) -> FixedContract:
         design = design_of_input(self._settings, self._input, self.given)
@@ -132,7 +135,13 @@ class _ReplayJob:
             listener.warned(note)
         return design.fixed
 
-    def begin(self, workdir: WorkDirectory, checkpoint: Checkpoint) -> None:
+    def begin(
+        self, workdir: WorkDirectory, checkpoint: Checkpoint, warn: Callable[[str], None]
+    ) -> None:
+        if checkpoint.query is None:
+            for note in self._input.notes:
+                warn(note)
+        self._rows_done = sum(position["row"] for position in checkpoint.done() if position)
         manifest = self._manifest(workdir)
         listed = manifest.files
         if checkpoint.query is None and listed != list(self._files[: len(listed)]):
@@ -145,9 +154,9 @@ class _ReplayJob:
             pass
         self._files = tuple(manifest.files)
 
-    def rows_to_read(self, log: BatchLog) -> int | None:
-        rows = count_rows(self._files, self._input.layout)
-        return max(0, rows - log.totals().rows_in)
+    def rows_to_read(self) -> int | None:
+        rows = count_rows(self._files, self._input.layout, text_format(self._settings))
+        return None if rows is None else rows - self._rows_done
 
     def scoring_tasks(self, slots: int) -> tuple[int, int]:
         rows = self._settings.rows_per_batch
@@ -172,6 +181,15 @@ class _ReplayJob:
             columns=RowParser(bound.contract).needed,
             text=text_format(self._settings),
         )
+
+    def _features(self, opened: OpenModel) -> FeatureColumns:
+        """Return the feature columns. Files of LIBSVM need not reach the last one of the model."""
+        found = self._input.features
+        is_given = self._settings.features is not None or self._settings.format != LIBSVM
+        if is_given or opened.current is None:
+            return found
+        names = FixedContract.from_metadata(opened.stored.metadata).features
+        return dataclasses.replace(found, names=names, n_features=len(names))
 
     def _remembered(self, workdir: WorkDirectory) -> RememberedSettings:
         names = ("format", "label", "id", "time", *RECORD_SETTINGS)

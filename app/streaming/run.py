@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -122,11 +122,16 @@ class Job(Protocol):
     def design(self, listener: Listener) -> FixedContract:
         """Return what a new model is made for."""
 
-    def begin(self, workdir: WorkDirectory, checkpoint: Checkpoint) -> None:
-        """Write down what the query reads, once nothing speaks against it."""
+    def begin(
+        self, workdir: WorkDirectory, checkpoint: Checkpoint, warn: Callable[[str], None]
+    ) -> None:
+        """Write down what the query reads, once nothing speaks against it.
 
-    def rows_to_read(self, log: BatchLog) -> int | None:
-        """Return about how many rows are still to be read, None where there is no end of them."""
+        What a user may not expect of its rows is told before they are learned.
+        """
+
+    def rows_to_read(self) -> int | None:
+        """Return how many rows are still to be read, None where that is not known."""
 
     def scoring_tasks(self, slots: int) -> tuple[int, int]:
         """Return how many tasks are to score a batch, and how many rows each has."""
@@ -230,11 +235,11 @@ def run(
         lineage = Lineage(registry.directory / "inputs")
         if not settings.allow_relearn:
             lineage.refuse_learned(fed, checkpoint.query, current)
-        job.begin(workdir, checkpoint)
+        job.begin(workdir, checkpoint, listener.warned)
         kept = KeptDays(settings.keep_predictions, settings.keep_dead_letters)
         upkeep = Upkeep(workdir, registry.versions, kept, listener.warned)
         tally = Tally()
-        listener.started(job.rows_to_read(log))
+        listener.started(job.rows_to_read())
 
         def on_batch(record: BatchRecord) -> None:
             tally.add(record)

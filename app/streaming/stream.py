@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
@@ -25,7 +25,6 @@ from app.files.workdir import WorkDirectory
 from app.inspection.classes import named_classes
 from app.inspection.document import with_contract
 from app.model.state import config_from_metadata
-from app.monitor.batch_log import BatchLog
 from app.monitor.listener import Listener
 from app.monitor.metrics import RunSummary
 from app.parsing.packed_rows import RowSource
@@ -145,10 +144,15 @@ class _StreamJob:
         encoding = Encoding(categories, imputes=settings.missing != REJECT)
         return FixedContract(settings.features, named_classes(settings.classes), encoding)
 
-    def begin(self, workdir: WorkDirectory, checkpoint: Checkpoint) -> None:
+    def begin(
+        self, workdir: WorkDirectory, checkpoint: Checkpoint, warn: Callable[[str], None]
+    ) -> None:
         if checkpoint.query is None and any(workdir.live.glob("*.files")):
             # Without the checkpoint there is no offset that counts the files listed.
             set_aside(workdir.live)
+        for source in self._sources.values():
+            for note in source.notes:
+                warn(f"{source.spec}: {note}")
         self._is_new = checkpoint.query is None
         if self._is_new:
             # Queries of older releases went without, and go on so.
@@ -159,7 +163,7 @@ class _StreamJob:
         self._remembered(workdir).write()
         remember_sources(_sources_file(workdir), self._sources)
 
-    def rows_to_read(self, log: BatchLog) -> int | None:
+    def rows_to_read(self) -> int | None:
         return None
 
     def scoring_tasks(self, slots: int) -> tuple[int, int]:

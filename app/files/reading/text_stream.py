@@ -35,9 +35,15 @@ class TextFormat:
     encoding
         One of Python's.
     delimiter
-        None takes what a file's header has: a comma, a semicolon, a tab or a bar.
+        None takes what a file's first record has: a comma, a semicolon, a tab or a bar.
     escapes, decimal, thousands
         See :class:`app.files.reading.lines.CsvDialect`.
+    quote
+        The same; None takes what is usual in the format.
+    comment
+        What a line of CSV begins with that is a comment, empty for nothing.
+    has_header
+        Whether the first record of a CSV holds the names of its columns.
     """
 
     encoding: str = UTF_8
@@ -45,11 +51,22 @@ class TextFormat:
     escapes: bool = False
     decimal: str = "."
     thousands: str = ""
+    quote: str | None = None
+    comment: str = ""
+    has_header: bool = True
 
-    def dialect(self, header: str) -> CsvDialect:
-        """Return the dialect of a file with a header."""
-        delimiter = self.delimiter or delimiter_of(header)
-        return CsvDialect(delimiter, self.escapes, self.decimal, self.thousands)
+    def dialect(self, first: str) -> CsvDialect:
+        """Return the dialect of a CSV with a first record."""
+        quote = '"' if self.quote is None else self.quote
+        # The names of a header are no numbers.
+        decimal = "." if self.has_header else self.decimal
+        delimiter = self.delimiter or delimiter_of(first, quote, decimal=decimal)
+        return CsvDialect(delimiter, self.escapes, self.decimal, self.thousands, quote)
+
+    def arff_dialect(self) -> CsvDialect:
+        """Return the dialect of the data of an ARFF file."""
+        quote = "'" if self.quote is None else self.quote
+        return CsvDialect(self.delimiter or ",", True, self.decimal, self.thousands, quote)
 
     def to_option(self) -> str:
         return json.dumps(asdict(self))

@@ -63,6 +63,12 @@ class Checkpoint:
             return []
         return _offsets(self.path / "offsets" / str(self.planned))
 
+    def done(self) -> list[Any]:
+        """Return where each source has been read to for good, by the newest batch that is done."""
+        if self.committed is None:
+            return []
+        return _offsets(self.path / "offsets" / str(self.committed))
+
 
 def inspect_checkpoint(path: Path) -> Checkpoint:
     """Return what a checkpoint says, once it fits together.

@@ -42,7 +42,7 @@ class DeadLetterWatch:
         self._writer = writer
         self._limit = settings.max_dead_letters
         # Cells are what is looked at, and not what stands between them.
-        self._dialect = text_format(settings).dialect(header="")
+        self._dialect = text_format(settings).dialect("")
         self._warn = warn
         self._has_warned = False
 

@@ -17,6 +17,9 @@ def text_format(settings: RowSettings) -> TextFormat:
         settings.escapes,
         settings.decimal,
         settings.thousands or "",
+        settings.quote,
+        settings.comment or "",
+        settings.header,
     )
 
 

@@ -11,8 +11,9 @@ A file may be removed once the batch with its last row is committed.
 from __future__ import annotations
 
 import json
+import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -31,7 +32,11 @@ from app.files.reading.text_stream import AS_USUAL, TextFormat
 from app.files.sequence import START, FileSequence, Position, check_position
 from app.parsing.packed_rows import packed_batches
 from app.streaming.rows.layout import PACKED_ROWS, TYPED, RowLayout
-from app.streaming.sources.file_columns import csv_header, json_columns, parquet_schema
+from app.streaming.sources.file_columns import (
+    columns_of_file,
+    note_on_partitions,
+    with_partitions,
+)
 from app.streaming.sources.pace import Pace, Pacer
 from app.streaming.sources.replay import MOST_ROWS_AT_ONCE
 from app.streaming.spark.runtime import end_with_the_jvm_quietly
@@ -117,8 +122,18 @@ def check_place(spec: SourceSpec) -> None:
         raise UserError(f"{spec}: {place} holds files and is not a Delta table")
 
 
-def layout_of(spec: SourceSpec, text: TextFormat = AS_USUAL) -> RowLayout | None:
+def layout_of(
+    spec: SourceSpec, text: TextFormat = AS_USUAL, warn: Callable[[str], None] = lambda said: None
+) -> RowLayout | None:
     """Return the columns of the rows that are there by now, None when there are none yet.
+
+    Parameters
+    ----------
+    spec
+    text
+        How text files are written.
+    warn
+        Given a message about columns that are there twice.
 
     Raises
     ------
@@ -136,12 +151,13 @@ def layout_of(spec: SourceSpec, text: TextFormat = AS_USUAL) -> RowLayout | None
     failure = None
     for path in DirectoryFinder(place).find((), {})[0][:_SAMPLE_FILES]:
         try:
-            if spec.format == "parquet":
-                return RowLayout(TYPED, tuple(parquet_schema(path).names))
-            columns = csv_header(path, text) if spec.format == "csv" else json_columns([path], text)
-            return RowLayout(spec.format, columns)
+            own = columns_of_file(path, spec.format, text)
         except UserError as error:
             failure = failure or error
+            continue
+        for note in note_on_partitions(own, [os.path.relpath(path, place.resolve())]):
+            warn(note)
+        return RowLayout(spec.format, with_partitions(own, [path]))
     if failure is not None:
         raise failure
     return None

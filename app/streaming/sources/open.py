@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,10 +26,11 @@ from app.streaming.sources.redis import read_redis_stream
 
 @dataclass(frozen=True)
 class LiveSource:
-    """A source, and the columns of its rows."""
+    """A source, the columns of its rows, and what a user is to know of those."""
 
     spec: SourceSpec
     layout: RowLayout
+    notes: tuple[str, ...] = ()
 
 
 def describe_source(
@@ -57,14 +58,18 @@ def describe_source(
     UserError
         When the columns are not known, or one is missing.
     """
-    layout = _declared(spec, _schema(option, ddl)) if ddl else _found(spec, needed, text)
+    notes: list[str] = []
+    if ddl:
+        layout: RowLayout | None = _declared(spec, _schema(option, ddl))
+    else:
+        layout = _found(spec, needed, text, notes.append)
     if layout is None:
         raise UserError(
             f"--{option}: {spec} does not say the columns of its rows; name them and their types "
             f"with --{option}-schema, for example 'event_id string, event_time timestamp, x double'"
         )
     _refuse_missing(option, spec, layout, needed)
-    return LiveSource(spec, layout)
+    return LiveSource(spec, layout, tuple(notes))
 
 
 def remember_sources(path: Path, sources: dict[str, LiveSource]) -> None:
@@ -212,9 +217,11 @@ def _declared(spec: SourceSpec, schema: T.StructType) -> RowLayout:
     return RowLayout(spec.format, tuple(schema.names))
 
 
-def _found(spec: SourceSpec, needed: tuple[str, ...], text: TextFormat) -> RowLayout | None:
+def _found(
+    spec: SourceSpec, needed: tuple[str, ...], text: TextFormat, warn: Callable[[str], None]
+) -> RowLayout | None:
     """Return what the source itself says of its rows."""
     if spec.format == "json":
         # An object has its own names; those that are not needed are of no interest.
         return RowLayout("json", needed)
-    return layout_of(spec, text) if spec.kind in ("directory", "delta") else None
+    return layout_of(spec, text, warn) if spec.kind in ("directory", "delta") else None

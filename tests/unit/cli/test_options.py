@@ -21,7 +21,7 @@ class TestReplayOptions:
     @pytest.mark.parametrize(
         ("option", "value", "expected"),
         [
-            ("format", "xml", "one of csv, json, parquet, delta, not 'xml'"),
+            ("format", "xml", "one of csv, json, arff, libsvm, parquet, delta, not 'xml'"),
             ("rows_per_batch", "0", "an integer of at least 1, not 0"),
             ("rows_per_batch", "-5", "an integer of at least 1, not -5"),
             ("model", "a b", "a name of letters, digits, '-', '_' and '.', not 'a b'"),

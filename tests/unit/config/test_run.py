@@ -202,7 +202,7 @@ def test_replay_refuses_a_model_option_out_of_range():
     "changes",
     [
         {},
-        *({"format": name} for name in ("csv", "json", "parquet", "delta")),
+        *({"format": name} for name in ("csv", "json", "arff", "libsvm", "parquet", "delta")),
         {"rows_per_batch": 1},
         {"model": "churn-2.1_eu"},
         {"keep_snapshots": 1, "keep_every": 0},

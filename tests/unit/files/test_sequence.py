@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from app.errors import DataLossError, UserError
-from app.files.reading import readers
+from app.files.reading import records
 from app.files.sequence import START, FileSequence, check_read
 
 CUTS = [1, 2, 3, 7, 1000]
@@ -190,7 +190,7 @@ def test_an_empty_file_between_others_is_passed_over(tmp_path):
 
 
 def test_a_line_above_the_limit_is_cut_into_rows_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.setattr(readers, "MAX_LINE_BYTES", 4)
+    monkeypatch.setattr(records, "MAX_LINE_BYTES", 4)
     files = write_text(tmp_path, [b"x\nabcdefghij\n1\n"])
     for size in CUTS:
         assert texts(files, "csv", size) == ["abcd", "efgh", "ij", "1"]

@@ -20,7 +20,7 @@ from app.contract import (
     WRONG_LENGTH,
     Contract,
 )
-from app.files.reading.readers import damaged_row
+from app.files.reading.parquet_rows import damaged_row
 from app.files.sequence import numbered
 from app.monitor.records import BatchRecord
 from app.parsing.raw_batch import CORRUPT_COLUMN

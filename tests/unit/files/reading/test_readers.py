@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from app.errors import DataLossError, UserError
-from app.files.reading import readers
-from app.files.reading.readers import MAX_RECORD_BYTES, open_arrived, open_named
+from app.files.reading import records
+from app.files.reading.readers import open_arrived, open_named
+from app.files.reading.records import MAX_RECORD_BYTES
 from app.files.sequence import START, FileSequence
 from app.parsing.row_parser import raw_batch_of
 
@@ -127,7 +128,7 @@ class TestHeader:
 class TestRecords:
     @pytest.mark.parametrize("size", CUTS)
     def test_a_line_break_within_quotes_ends_none(self, csv, size):
-        records = [
+        written = [
             b'1,"a\nb\r\n\n\nc"',
             b"2,plain",
             b'"\n3\n","""\n"","',
@@ -137,8 +138,8 @@ class TestRecords:
             b'7,""',
             b'"8\n","\n',
         ]
-        assert texts(csv, b"x,y\n" + b"\r\n".join(records[:-1]), size) == records[:-1]
-        closed = [*records[:-1], b'"8\n","\n"', b"9,10"]
+        assert texts(csv, b"x,y\n" + b"\r\n".join(written[:-1]), size) == written[:-1]
+        closed = [*written[:-1], b'"8\n","\n"', b"9,10"]
         assert texts(csv, b"x,y\n" + b"\n\n".join(closed) + b"\n", size) == closed
 
     @pytest.mark.parametrize("size", CUTS)
@@ -151,14 +152,14 @@ class TestRecords:
     def test_a_stray_quote_takes_no_more_lines_than_a_record_may_have_bytes(
         self, csv, monkeypatch, size
     ):
-        monkeypatch.setattr(readers, "MAX_RECORD_BYTES", 21)
+        monkeypatch.setattr(records, "MAX_RECORD_BYTES", 21)
         # The break of each line counts.
         fits, too_long = [b'1,"', b"3" * 14, b'"'], [b'1,"', b"3" * 15, b'"']
-        for lines, records in (
+        for lines, expected in (
             ([*fits, b"4,5"], [b"\n".join(fits), b"4,5"]),
             ([*too_long, b"4,5"], [*too_long, b"4,5"]),
         ):
-            assert texts(csv, b"x,y\n" + b"\n".join(lines), size) == records
+            assert texts(csv, b"x,y\n" + b"\n".join(lines), size) == expected
 
     def test_a_stray_quote_in_a_large_file_leaves_the_lines_after_it_alone(self, csv):
         lines = [b"%d,2" % i for i in range(2 * MAX_RECORD_BYTES // 8)]

@@ -10,6 +10,7 @@ import pytest
 
 from app.config.run import ReplaySettings
 from app.errors import UserError
+from app.files.reading.text_stream import AS_USUAL, TextFormat
 from app.streaming.sources.replay_input import ReplayInput, count_rows, read_input
 
 CSV = "id,t,x0,x1,y\na,1,0.5,2,0\nb,2,1.5,3,1\n"
@@ -25,8 +26,8 @@ def input_of(path, file_format="csv", **options) -> ReplayInput:
     return read_input(settings(path, file_format, **options))
 
 
-def rows_of(found: ReplayInput) -> int:
-    return count_rows(found.files, found.layout)
+def rows_of(found: ReplayInput, text: TextFormat = AS_USUAL) -> int | None:
+    return count_rows(found.files, found.layout, text)
 
 
 def refusal(path, file_format="csv", **options) -> str:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
 import sys
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 from deltalake import DeltaTable, write_deltalake
 
+from app.files.reading.text_stream import TextFormat
 from app.files.sequence import START, FileSequence
 from tests.unit.streaming.sources.inputs import CSV, TABLE, input_of, json_lines, refusal, rows_of
 
 
 class TestDirectories:
     def test_files_are_read_in_the_order_of_their_names(self, tmp_path, write):
-        for name in ("b.csv", "a.csv", "c/a.csv", "B.csv", "10.csv", "9.csv"):
+        ordered = ["9.csv", "10.csv", "B.csv", "a.csv", "b.csv", "c/a.csv", "p=2/a", "p=10/a"]
+        for name in sorted(ordered, reverse=True):
             write(CSV, f"d/{name}")
         files = input_of(tmp_path / "d", id="id").files
-        names = [str(Path(file).relative_to(tmp_path / "d")) for file in files]
-        assert names == ["10.csv", "9.csv", "B.csv", "a.csv", "b.csv", "c/a.csv"]
+        assert [str(Path(file).relative_to(tmp_path / "d")) for file in files] == ordered
 
     def test_hidden_and_underscore_files_and_directories_are_skipped(self, tmp_path, write):
         for name in ("_SUCCESS", ".a.csv.crc", "_tmp/a.csv", ".git/a.csv", "in/_x", "in/a.csv"):
@@ -47,6 +50,42 @@ class TestCountRows:
     def test_json_lines_are_rows(self, write):
         path = write(json_lines(*[{"x": i, "y": 0} for i in range(5)]))
         assert rows_of(input_of(path, "json")) == 5
+
+    def test_line_breaks_in_quotes_blank_lines_and_comments_are_no_rows(self, write):
+        path = write('# "\nx,y\n"1\n2",0\n\n#\n3,0\n4,1')
+        found = input_of(path, comment="#", features=("x",))
+        assert rows_of(found, TextFormat(comment="#")) == 3
+
+    def test_without_a_header_every_line_is_a_row(self, write):
+        found = input_of(write("1,a\n2,b\n"), header=False, label="c1")
+        assert rows_of(found, TextFormat(has_header=False)) == 2
+
+    @pytest.mark.parametrize(
+        ("content", "file_format"),
+        [
+            (gzip.compress(CSV.encode()), "csv"),
+            (CSV.encode("utf-16"), "csv"),
+            (CSV.replace("\n", "\r"), "csv"),
+            ('[{"x": 1, "y": 0}]', "json"),
+        ],
+        ids=["gzip", "UTF-16", "CR", "array"],
+    )
+    def test_of_what_is_not_read_as_it_is_stored_the_number_is_not_told(
+        self, write, content, file_format
+    ):
+        found = input_of(
+            write(content), file_format, features=("x0",) if file_format == "csv" else None
+        )
+        assert rows_of(found) is None
+
+    @pytest.mark.parametrize("file_format", ["csv", "parquet"])
+    def test_when_a_file_is_gone_the_number_is_not_told(self, tmp_path, write, file_format):
+        paths = [write(CSV if file_format == "csv" else TABLE, f"d/{i}") for i in range(2)]
+        found = input_of(
+            tmp_path / "d", file_format, features=None if file_format == "parquet" else ("x0",)
+        )
+        paths[0].unlink()
+        assert rows_of(found) is None
 
     def test_parquet_says_it_in_its_footers(self, tmp_path, write):
         write(TABLE, "d/1.parquet")

@@ -243,7 +243,7 @@ class TestRefusals:
         assert self.is_no_text(path)
         assert f"--input: {path} holds no JSON object" in refusal(path, "json")
 
-    @pytest.mark.parametrize("content", ["", "\n\n", " \nx,y\n1,0\n"])
+    @pytest.mark.parametrize("content", ["", "\n\n", " \n"])
     def test_a_csv_without_a_header(self, write, content):
         path = write(content)
         assert refusal(path) == f"--input: {path} has no header line of column names"
