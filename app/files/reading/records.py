@@ -107,7 +107,8 @@ class Records:
         """Read on to the next record, and return whether there is one."""
         rest = self._data[self._end :]
         self._forget(self._begin + self._end)
-        while block := self._file.read(_BLOCK_BYTES):
+        # Of a record that goes over many blocks as much again, so that it is not split many times.
+        while block := self._file.read(max(_BLOCK_BYTES, len(rest))):
             rest += block
             if self._hold(rest, self._split(rest, at_end=False)):
                 return True
@@ -139,6 +140,8 @@ class Records:
 
     def _split(self, data: bytes, *, at_end: bool) -> np.ndarray:
         """Return where the records of data end, as far as that can be told from it."""
+        # Where no line closes a quote that was opened before it.
+        self._unclosed = range(0)
         found: list[np.ndarray] = []
         begin = 0
         while begin < len(data):
@@ -190,23 +193,31 @@ class Records:
 
     def _record_end(self, data: bytes, begin: int, at_end: bool) -> int | None:
         """Return where a record ends, None where that cannot be told yet."""
-        first = end = _line_end(data, begin, at_end)
+        first = _line_end(data, begin, at_end)
         if first is None or not self._quote:
             return first
         line = data[begin:first]
         if self._quote not in line or self._is_comment(line) or not self._is_open(line):
             return first
-        while (begin_of_line := end) is not None:
-            end = _line_end(data, begin_of_line, at_end)
-            if end is None:
-                return first if at_end else None
-            if end - begin > MAX_RECORD_BYTES:
-                return first
-            line = data[begin_of_line:end]
+        return self._closed_end(data, begin, first, at_end)
+
+    def _closed_end(self, data: bytes, begin: int, first: int, at_end: bool) -> int | None:
+        """Return where a record ends whose first line does not, None where it cannot be told yet.
+
+        A line that does not close a quote of one record does not close one of a later record.
+        """
+        line = self._unclosed.stop if first in self._unclosed else first
+        while (mark := data.find(self._quote, line, begin + MAX_RECORD_BYTES)) >= 0:
+            line = max(line, data.rfind(b"\n", line, mark) + 1)
+            end = _line_end(data, line, at_end)
+            if end is None or end - begin > MAX_RECORD_BYTES:
+                break
             # A line that begins within quotes is open as one that begins with a quote is.
-            if self._quote in line and not self._is_open(self._quote + line):
+            if not self._is_open(self._quote + data[line:end]):
                 return end
-        return first
+            line = end
+            self._unclosed = range(first, end)
+        return first if at_end or len(data) - begin > MAX_RECORD_BYTES else None
 
     def _is_open(self, line: bytes) -> bool:
         return is_open_record(line, self._dialect)

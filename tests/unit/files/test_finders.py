@@ -39,9 +39,9 @@ class TestDirectory:
         assert names(files.look()) == ["a"]
 
     def test_files_found_together_come_by_time_then_by_name(self, open_list, stream):
-        for name, seconds in (("c", 1), ("b", 2), ("a", 2), ("sub/d", 0)):
+        for name, seconds in (("c", 1), ("b", 2), ("a10", 2), ("a9", 2), ("sub/d", 0)):
             place(stream, name, seconds)
-        assert names(open_list().look()) == ["d", "c", "a", "b"]
+        assert names(open_list().look()) == ["d", "c", "a9", "a10", "b"]
 
     def test_files_found_later_come_later_whatever_their_times(self, open_list, stream):
         files = open_list()

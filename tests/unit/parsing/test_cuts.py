@@ -66,6 +66,8 @@ DIALECTS = {
     "points between thousands": CsvDialect(";", decimal=",", thousands="."),
     "commas between thousands": CsvDialect("|", thousands=","),
     "backslashes": CsvDialect("\t", escapes=True),
+    "single quotes": CsvDialect(quote="'"),
+    "no quotes": CsvDialect("|", quote=""),
 }
 NESTED = Contract(("x0", "o"), ("x0", "o.x"), 2, ("0", "1"), label="o.y", id="o.id")
 
@@ -78,8 +80,11 @@ def cells_of(name: str) -> st.SearchStrategy[str]:
     return st.just(USUAL[name]) | st.sampled_from(POOLS[name]) | st.floats().map(repr)
 
 
-def quoted(cell: str) -> str:
-    return '"' + cell.replace('"', '""') + '"'
+def quoted(cell: str, dialect: CsvDialect) -> str:
+    mark = dialect.quote
+    # Without quotes, what a field cannot hold is left out.
+    text = cell if mark else cell.replace("\n", "").replace(dialect.delimiter, "")
+    return mark + text.replace(mark or "\0", 2 * mark) + mark
 
 
 @st.composite
@@ -87,10 +92,10 @@ def csv_records(draw: st.DrawFn, dialect: CsvDialect) -> bytes:
     cells = []
     for name in USUAL:
         cell = draw(cells_of(name))
-        must = any(each in cell for each in f'{dialect.delimiter}"\n\r')
+        must = any(each in cell for each in f"{dialect.delimiter}{dialect.quote}\n\r")
         form = draw(st.sampled_from(["plain"] * 6 + ["quoted", "raw"]))
         if form == "quoted" or (must and form == "plain"):
-            cell = quoted(cell)
+            cell = quoted(cell, dialect)
         cells.append(cell.replace("\n", "") if form == "raw" else cell)
     damage = draw(st.sampled_from([None] * 8 + ["short", "long", "bytes", "garbage", "mark"]))
     if damage == "short":
@@ -103,7 +108,7 @@ def csv_records(draw: st.DrawFn, dialect: CsvDialect) -> bytes:
     if damage == "mark":
         return b"\xef\xbb\xbf" + record
     if damage == "garbage":
-        pieces = ['"', '""', "\r", "a", "1", " ", "\n", "\x00", '",', ',"', "\\", *DELIMITERS]
+        pieces = ['"', '""', "'", "\r", "a", "1", " ", "\n", "\x00", '",', ',"', "\\", *DELIMITERS]
         garbage = "".join(draw(st.lists(st.sampled_from(pieces), max_size=12)))
         # A reader hands out no blank lines.
         return garbage.strip("\r\n").encode() or b"1"

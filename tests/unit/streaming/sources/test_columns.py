@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+
 import pyarrow as pa
 import pytest
 
 from app.config.connectors import parse_source
+from app.contract import Contract
 from app.errors import UserError
+from app.files.finders import DirectoryFinder
+from app.files.manifest import FileManifest
 from app.files.reading.text_stream import TextFormat
-from app.streaming.sources.directory import layout_of
+from app.parsing.packed_rows import unpacked
+from app.parsing.row_parser import RowParser
+from app.streaming.sources.directory import DirectoryStreamReader, layout_of
 from tests.unit.streaming.sources.inputs import TABLE, input_of, refusal
 
 IRIS = "5.1,3.5,setosa\n4.9,3.0,versicolor\n"
@@ -94,6 +101,23 @@ class TestPartitions:
         assert [note.partition(";")[0] for note in notes] == [
             "column 'day' is in the files and in the names of their directories"
         ]
+
+    @pytest.mark.parametrize("file_format", ["csv", "json", "parquet"])
+    def test_rows_of_a_live_directory_have_them(self, tmp_path, write, file_format):
+        contents = {"csv": "x,y\n1,0\n", "parquet": TABLE.slice(0, 1), "json": '{"x": 1, "y": 0}\n'}
+        for name in ("day=2024-01-01/city=Rome", "day=2024-01-02/city=Oslo"):
+            os.utime(write(contents[file_format], f"in/{name}/a"), (0, 0))
+        place = DirectoryFinder(tmp_path / "in")
+        files = FileManifest(tmp_path / "in.files", place)
+        reader = DirectoryStreamReader(files, file_format, ["city", "x", "day"], 10)
+        reader.prepareForTriggerAvailableNow()
+        batches, _ = reader.read(reader.initialOffset())
+        parser = RowParser(Contract((), ("x",), 1, ("Oslo", "Rome"), label="city", time="day"))
+        found = [parser.parse(rows) for each in batches for rows in unpacked(each["rows"])]
+        rows = pa.Table.from_batches(found).to_pylist()
+        assert [row["label_index"] for row in rows] == [1, 0]
+        assert [row["event_time"].day for row in rows] == [1, 2]
+        assert [row["reason"] for row in rows] == [None, None]
 
 
 class TestNotes:
