@@ -22,6 +22,7 @@ MOST_DISTINCT = 10_000
 """Different values of a column that are counted."""
 
 _ODD_SHARE = 0.1
+_MOST = 0.9
 _ID_SHARE = 0.5
 _LEAST_TOLD_APART = 20
 _WITH_COMMA = r"^[+-]?[0-9.]*[0-9],[0-9]+$"
@@ -117,10 +118,12 @@ class ColumnLook:
             return NOTHING
         if self.n_odd <= _ODD_SHARE * self.n_known:
             return NUMBER
-        if self._n_times >= (1 - _ODD_SHARE) * self.n_odd:
+        if self._n_times >= _MOST * self.n_odd:
             return TIME
-        if self._n_commas >= (1 - _ODD_SHARE) * self.n_odd:
+        if self._n_commas >= _MOST * self.n_odd:
             return COMMAS
+        if self.n_numbers > self.n_odd:
+            return NUMBER
         n = len(self.counts)
         is_many = n > max_categories or self.n_known >= _LEAST_TOLD_APART
         if self.has_more or (is_many and n > _ID_SHARE * self.n_known):

@@ -91,7 +91,7 @@ def design_of(
         encoding = given.encoding
     elif not is_array:
         encoding = encoding_of(look, features, settings)
-    labels = NOTHING_COUNTED
+    labels, notes = NOTHING_COUNTED, notes_on(look, encoding)
     if settings.classes is not None:
         classes = named_classes(settings.classes)
     elif settings.label is None:
@@ -101,9 +101,14 @@ def design_of(
     else:
         source = found.files, found.row_format, settings.label, found.rules, found.text
         labels = count_labels(*source)
-        classes = choose_classes(labels.labels, settings.label)
-    notes = (*notes_on(look, encoding), *_notes_on_labels(labels, settings.label or ""))
-    return Design(FixedContract(features, classes, encoding), look, labels, notes)
+        notes += _notes_on_labels(labels, settings.label)
+        try:
+            classes = choose_classes(labels.labels, settings.label)
+        except UserError as error:
+            for note in notes:
+                error.add_note(note)
+            raise
+    return Design(FixedContract(features, classes, encoding), look, labels, tuple(notes))
 
 
 def _notes_on_labels(labels: LabelCounts, column: str) -> list[str]:

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from app.config.features import MAX_CATEGORIES, REJECT, FeatureSettings
-from app.contract import Category, Encoding
+from app.contract import Category, Contract, Encoding
 from app.errors import UserError
 from app.files.reading.text_stream import AS_USUAL, TextFormat
 from app.files.sequence import START, FileSequence
 from app.inspection.columns import CATEGORY, COMMAS, NOTHING, NUMBER, TEXT, TIME, ColumnLook
+from app.parsing.explain import explain
 from app.parsing.json_rows import JsonBatch
 from app.parsing.row_parser import ParsingRules, raw_batch_of
 
@@ -23,6 +24,7 @@ HASHED_SLOTS = 8
 """Inputs that the categories of a column share which have none of their own."""
 
 _ROWS_PER_READ = 20_000
+_NO_CONTRACT = Contract((), (), 0, ())
 _SHOWN = 40
 
 
@@ -42,6 +44,8 @@ class InputLook:
         Names in JSON objects that are no column: the number of the first row that has each.
     n_malformed
         Rows that are none.
+    malformed
+        What is wrong with the first of those.
     """
 
     n_rows: int = 0
@@ -49,6 +53,7 @@ class InputLook:
     columns: dict[str, ColumnLook] = field(default_factory=dict)
     others: dict[str, int] = field(default_factory=dict)
     n_malformed: int = 0
+    malformed: str = ""
 
 
 def look_at(
@@ -104,6 +109,10 @@ def _add(
             look.others[name] = look.n_rows + place + 1
     look.n_rows += len(batch)
     look.n_malformed += len(batch) - n
+    if n < len(batch) and not look.malformed:
+        kept = set() if raw.kept is None else {*raw.kept.tolist()}
+        first = next(place for place in range(len(batch)) if place not in kept)
+        look.malformed = explain(raw.malformed, raw.as_json(first), _NO_CONTRACT, rules)
 
 
 def encoding_of(look: InputLook, features: Sequence[str], settings: FeatureSettings) -> Encoding:
@@ -164,6 +173,11 @@ def example_of(column: ColumnLook) -> str:
 def notes_on(look: InputLook, encoding: Encoding) -> list[str]:
     """Return what of an input's columns may not be as it was meant."""
     notes = []
+    if look.n_malformed:
+        notes.append(
+            f"{look.n_malformed:,} of {look.n_rows:,} rows are none and will be dead letters, "
+            f"first: {look.malformed}"
+        )
     for name, row in look.others.items():
         notes.append(
             f"column '{name}' is first seen in row {row:,} and is no feature; name the features "

@@ -217,3 +217,14 @@ class TestClasses:
 def test_looking_is_no_learning(design, tmp_path):
     design(table(x=[1, 2, 3, 4]))
     assert [path.name for path in Path(tmp_path).iterdir()] == ["rows.csv"]
+
+
+def test_rows_that_are_none_are_told_with_the_first_even_where_the_classes_are_not_clear(design):
+    content = "x,y\n1,a\n1,2,3\n2,a\n"
+    with pytest.raises(UserError, match="holds a on 2 rows") as refused:
+        design(content)
+    assert refused.value.__notes__ == [
+        "1 of 3 rows are none and will be dead letters, first: 1,2,3 has not as many fields as the "
+        "header, or not its columns"
+    ]
+    assert design(content, classes=("a", "b")).notes == tuple(refused.value.__notes__)
