@@ -22,7 +22,7 @@ PIECE = 10_000
 
 TIMEOUT_SECONDS = 10.0
 
-ROW_FIELD = "json"
+ROW_FIELD = b"json"
 """An entry with this field alone holds the whole row in it, as JSON."""
 
 Position = dict[str, Any]
@@ -31,6 +31,8 @@ Entry = tuple[bytes, dict[bytes, bytes]]
 T = TypeVar("T")
 
 START: Position = {"id": BEGINNING, "row": 0}
+
+_KEPT = "surrogateescape"
 
 logger = logging.getLogger(__name__)
 
@@ -75,8 +77,8 @@ class RedisStream:
         self._fail_on_data_loss = fail_on_data_loss
         self._passed_over: str | None = None
 
-    def read(self, start: Position, n: int, last: str = "+") -> tuple[list[str], Position]:
-        """Return at most ``n`` entries after ``start`` as text, and the position after them.
+    def read(self, start: Position, n: int, last: str = "+") -> tuple[list[bytes], Position]:
+        """Return at most ``n`` entries after ``start``, and the position after them.
 
         Parameters
         ----------
@@ -85,7 +87,7 @@ class RedisStream:
         last
             Id of the last entry to read; ``+`` is the newest.
         """
-        texts: list[str] = []
+        texts: list[bytes] = []
         after = start["id"]
         while len(texts) < n:
             wanted = min(n - len(texts), PIECE)
@@ -102,7 +104,7 @@ class RedisStream:
                 break
         return texts, {"id": after, "row": start["row"] + len(texts)}
 
-    def between(self, start: Position, end: Position) -> list[str]:
+    def between(self, start: Position, end: Position) -> list[bytes]:
         """Return the entries after ``start`` up to ``end`` again.
 
         Entries that are gone are missing in the list. They are mostly the oldest, so
@@ -113,7 +115,7 @@ class RedisStream:
             return []
         began_anew = order(start["id"]) >= order(end["id"])
         after = BEGINNING if began_anew else start["id"]
-        texts: list[str] = []
+        texts: list[bytes] = []
         while True:
             entries = self._range(f"({after}", end["id"], PIECE)
             texts += [_as_row(fields) for _, fields in entries]
@@ -190,6 +192,13 @@ class RedisStream:
             ) from error
 
 
-def _as_row(fields: dict[bytes, bytes]) -> str:
-    row = {as_text(name): as_text(value) for name, value in fields.items()}
-    return row[ROW_FIELD] if row.keys() == {ROW_FIELD} else json.dumps(row)
+def _as_row(fields: dict[bytes, bytes]) -> bytes:
+    if fields.keys() == {ROW_FIELD}:
+        return fields[ROW_FIELD]
+    # Bytes that are no text stay what they are, so that the row is none.
+    row = {_unchanged(name): _unchanged(value) for name, value in fields.items()}
+    return json.dumps(row, ensure_ascii=False).encode(errors=_KEPT)
+
+
+def _unchanged(value: bytes) -> str:
+    return value.decode(errors=_KEPT)

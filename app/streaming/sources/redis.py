@@ -178,8 +178,8 @@ class RedisStreamReader(SimpleDataSourceStreamReader, SupportsTriggerAvailableNo
         return OutageRetry(self._patience_seconds, logger.warning)(action)
 
 
-def _arrow(texts: list[str], first: int) -> list[pa.RecordBatch]:
+def _arrow(texts: list[bytes], first: int) -> list[pa.RecordBatch]:
     """Return rows numbered from ``first`` on."""
     numbers = pa.array(range(first, first + len(texts)), pa.int64())
-    rows = pa.array([text.encode(errors="surrogatepass") for text in texts], pa.binary())
-    return [pa.RecordBatch.from_arrays([numbers, rows], schema=JSON_SCHEMA)] if texts else []
+    columns = [numbers, pa.array(texts, pa.binary())]
+    return [pa.RecordBatch.from_arrays(columns, schema=JSON_SCHEMA)] if texts else []

@@ -15,7 +15,7 @@ from tests.chaos.operator.faults import FileFault, contents
 from tests.chaos.operator.place import Place
 from tests.chaos.operator.worker import Ended, Pool, Worker
 
-DONE, REFUSED, TAKEN_OVER, STOPPED = 0, (1, 2), 4, 143
+DONE, REFUSED, TAKEN_OVER, ALL_DEAD, STOPPED = 0, (1, 2), 4, 5, 143
 IN_USE = 3
 
 TOUCHABLE = (".runs/", ".redis-url")
@@ -26,6 +26,8 @@ _OVERLOADED = "a Python worker did not start within the ten seconds"
 
 _LEFT_BEHIND = re.compile(r"Traceback .*\n(?:  .*\n)+.*CANNOT_OPEN_SOCKET.*\n?")
 """A reader of Spark's that its query did not wait for: elsewhere the JVM has ended by then."""
+
+_ALL_DEAD = re.compile(r"^error: (?:.*; )?([\d,]+) of \1 (?:rows|labels) are dead", re.MULTILINE)
 
 _PARTS = re.compile(r"(/[^\s:;,]*)|([0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{12,})|(\d+)")
 
@@ -102,7 +104,7 @@ class Step:
                 fault, changes, clock=clock, keys=keys, may_refuse=may_refuse,
                 is_found_late=is_found_late,
             )  # fmt: skip
-        if ended.code == DONE:
+        if _has_read_all(ended):
             self._judge_told(ended)
             unnoticed = fault.undo_unnoticed() if fault else []
             self.check(with_redis="redis-url" not in (changes or {}))
@@ -143,10 +145,10 @@ class Step:
         codes
             That it may have ended with, beside 0.
         is_over
-            Whether 0 says that all was read, and nothing else runs.
+            Whether that it ended by itself says that all was read, and nothing else runs.
         """
         self._judge_told(ended)
-        if ended.code == DONE:
+        if _has_read_all(ended):
             self.notes.append("ended")
             if is_over:
                 self.check()
@@ -208,6 +210,12 @@ class Step:
             self.problem(
                 f"code {ended.code}, and {len(errors)} lines of error: {ended.told[-800:]}"
             )
+
+
+def _has_read_all(ended: Ended) -> bool:
+    """Return whether a run has ended by itself, with all of its rows or labels dead or not."""
+    all_dead = ended.code == ALL_DEAD and _ALL_DEAD.search(ended.told) is not None
+    return ended.code == DONE or all_dead
 
 
 def _is_overloaded(ended: Ended) -> bool:
