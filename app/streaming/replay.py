@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
@@ -135,12 +135,10 @@ class _ReplayJob:
             listener.warned(note)
         return design.fixed
 
-    def begin(
-        self, workdir: WorkDirectory, checkpoint: Checkpoint, warn: Callable[[str], None]
-    ) -> None:
-        if checkpoint.query is None:
-            for note in self._input.notes:
-                warn(note)
+    def notes(self) -> Sequence[str]:
+        return self._input.notes
+
+    def begin(self, workdir: WorkDirectory, checkpoint: Checkpoint) -> None:
         self._rows_done = sum(position["row"] for position in checkpoint.done() if position)
         manifest = self._manifest(workdir)
         listed = manifest.files

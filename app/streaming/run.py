@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -122,13 +122,11 @@ class Job(Protocol):
     def design(self, listener: Listener) -> FixedContract:
         """Return what a new model is made for."""
 
-    def begin(
-        self, workdir: WorkDirectory, checkpoint: Checkpoint, warn: Callable[[str], None]
-    ) -> None:
-        """Write down what the query reads, once nothing speaks against it.
+    def notes(self) -> Sequence[str]:
+        """Return what a user may not expect of the input, to be told when a query is new."""
 
-        What a user may not expect of its rows is told before they are learned.
-        """
+    def begin(self, workdir: WorkDirectory, checkpoint: Checkpoint) -> None:
+        """Write down what the query reads, once nothing speaks against it."""
 
     def rows_to_read(self) -> int | None:
         """Return how many rows are still to be read, None where that is not known."""
@@ -230,12 +228,15 @@ def run(
             warn=listener.warned,
         )
         rows, fed = job.describe(workdir, opened, checkpoint)
+        if checkpoint.query is None:
+            for note in job.notes():
+                listener.warned(note)
         bound = bind_model(settings, opened, rows, lambda: job.design(listener), job.given)
         current = registry.current(opened.current)
         lineage = Lineage(registry.directory / "inputs")
         if not settings.allow_relearn:
             lineage.refuse_learned(fed, checkpoint.query, current)
-        job.begin(workdir, checkpoint, listener.warned)
+        job.begin(workdir, checkpoint)
         kept = KeptDays(settings.keep_predictions, settings.keep_dead_letters)
         upkeep = Upkeep(workdir, registry.versions, kept, listener.warned)
         tally = Tally()

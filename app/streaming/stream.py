@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
@@ -144,15 +144,14 @@ class _StreamJob:
         encoding = Encoding(categories, imputes=settings.missing != REJECT)
         return FixedContract(settings.features, named_classes(settings.classes), encoding)
 
-    def begin(
-        self, workdir: WorkDirectory, checkpoint: Checkpoint, warn: Callable[[str], None]
-    ) -> None:
+    def notes(self) -> Sequence[str]:
+        sources = self._sources.values()
+        return [f"{source.spec}: {note}" for source in sources for note in source.notes]
+
+    def begin(self, workdir: WorkDirectory, checkpoint: Checkpoint) -> None:
         if checkpoint.query is None and any(workdir.live.glob("*.files")):
             # Without the checkpoint there is no offset that counts the files listed.
             set_aside(workdir.live)
-        for source in self._sources.values():
-            for note in source.notes:
-                warn(f"{source.spec}: {note}")
         self._is_new = checkpoint.query is None
         if self._is_new:
             # Queries of older releases went without, and go on so.

@@ -157,6 +157,20 @@ def sample_columns(
     return {name: _values(found, name) for name in columns}
 
 
+def notes_on_text(files: list[str], file_format: str, text: TextFormat) -> list[str]:
+    """Return what a user is told of the first rows of text that is not in its encoding."""
+    batches, _ = FileSequence(files, file_format, (), text=text).read(START, _SAMPLE_ROWS)
+    lines = [line for batch in batches for line in batch[TEXT_COLUMN].to_pylist()]
+    strange = [line for line in lines if not _is_utf_8(line)]
+    if not strange:
+        return []
+    shown = _short(strange[0].decode(errors="backslashreplace"))
+    return [
+        f"{len(strange):,} of the first {len(lines):,} rows are not in {text.encoding.upper()}, "
+        f"such as {shown}; they are dead letters unless --encoding says what they are in"
+    ]
+
+
 def has_number(names: Sequence[str]) -> bool:
     """Return whether one of some names is a number, as the cells of a row often are."""
     return bool((numbers(pa.array(names, pa.string()))[1] == SOUND).any())
@@ -166,6 +180,14 @@ def _is_row(names: Sequence[str]) -> bool:
     """Return whether all names are numbers, but for columns that were numbered from 0 on."""
     faults = numbers(pa.array(names, pa.string()))[1]
     return bool((faults == SOUND).all()) and list(names) != [str(i) for i in range(len(names))]
+
+
+def _is_utf_8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _has_escapes(batch: pa.RecordBatch) -> bool:

@@ -27,6 +27,7 @@ from app.streaming.sources.file_columns import (
     columns_of_file,
     has_number,
     note_on_partitions,
+    notes_on_text,
     sample_columns,
     with_partitions,
 )
@@ -99,6 +100,8 @@ def read_input(settings: InputSettings) -> ReplayInput:
     # What stands above the input is used when it is named, and is nothing to speak of else.
     below = [] if is_delta else [os.path.relpath(path, settings.input.resolve()) for path in files]
     notes = note_on_partitions(own, below)
+    if row_format != TYPED:
+        notes += notes_on_text(files, row_format, text)
     if not settings.features:
         unused = {*with_partitions((), below)} - {*own, *rest}
         notes += _notes_on_features(names, sorted(unused))

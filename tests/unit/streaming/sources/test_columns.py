@@ -132,6 +132,21 @@ class TestNotes:
         for options in ({"features": ("x",)}, {"id": name}):
             assert input_of(path, "parquet", **options).notes == ()
 
+    @pytest.mark.parametrize("file_format", ["csv", "json"])
+    def test_rows_that_are_not_in_the_encoding(self, write, file_format):
+        rows = {
+            "csv": "x,y\n1,p\xe8re\n2,b\n",
+            "json": '{"x": 1, "y": "p\xe8re"}\n{"x": 2, "y": 0}\n',
+        }
+        path = write(rows[file_format].encode("latin-1"))
+        shown = {"csv": "1,p\\xe8re", "json": '{"x": 1, "y": "p\\xe8re"}'}[file_format]
+        assert input_of(path, file_format, features=("x",)).notes == (
+            f"1 of the first 2 rows are not in UTF-8, such as {shown}; they are dead letters "
+            "unless --encoding says what they are in",
+        )
+        found = input_of(path, file_format, features=("x",), encoding="latin-1")
+        assert found.notes == ()
+
     def test_there_are_none_on_usual_columns(self, write):
         assert input_of(write("index,Unnamed,x,y\n1,2,3,0\n")).notes == ()
 
