@@ -367,7 +367,9 @@ _UNKNOWN = ModelVersion(-1, "", "", "", "")
 class _Writer:
     """Stands for scoring, which has no part in what is learned."""
 
-    files = SimpleNamespace(has_unlearned=lambda query, batch: False)
+    files = SimpleNamespace(
+        has_unlearned=lambda query, batch: False, unlearned_reason=lambda query, batch: None
+    )
 
     def take_over(self, query: str) -> None:
         pass

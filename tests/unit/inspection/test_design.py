@@ -108,6 +108,16 @@ class TestKinds:
             design(content)
         assert "odd" in design(content, categorical=("odd",)).fixed.encoding.categories
 
+    @pytest.mark.parametrize("kind", [pa.date32(), pa.timestamp("us", "UTC"), pa.timestamp("ms")])
+    def test_typed_dates_are_no_features(self, design, kind):
+        columns = {
+            "day": pa.array([0, 1, 2, 3]).cast(pa.int64()).cast(pa.int32()),
+            "y": list("abab"),
+        }
+        columns["day"] = columns["day"].cast(kind if kind == pa.date32() else pa.int64()).cast(kind)
+        with pytest.raises(UserError, match="column 'day' holds .*, a time and no number"):
+            design(pa.table(columns), "parquet")
+
     def test_arrays_are_numbers(self, design):
         content = "".join(
             json.dumps({"v": [1.0, i], "y": "no" if i % 2 else "yes"}) + "\n" for i in range(9)

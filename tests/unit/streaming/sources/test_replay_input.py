@@ -285,16 +285,6 @@ class TestRefusals:
                 f"{missing} is not in both"
             )
 
-    @pytest.mark.parametrize("value", ["red", "2024-01-01", "1,5", "0x10"])
-    def test_a_feature_column_without_a_number(self, write, value):
-        path = write(f'x,colour,y\n1,"{value}",0\n2,,1\n')
-        message = refusal(path)
-        assert message.startswith(f"--features: column 'colour' holds '{value}', which is not a ")
-
-    def test_parquet_dates_are_no_features(self, write):
-        table = TABLE.append_column("day", pa.array([0, 1], pa.date32()))
-        assert refusal(write(table), "parquet").startswith("--features: column 'day' holds ")
-
     @pytest.mark.parametrize("features", [None, ("f", "x")])
     def test_an_array_column_beside_others(self, write, features):
         path = write(json_lines({"f": [1, 2], "x": 1, "y": 0}))
