@@ -35,7 +35,8 @@ LEARNING = (
     "--keep-snapshots --keep-every --keep-predictions --keep-dead-letters --on-registry-outage "
     "--max-staleness --registry-patience --if-running --allow-relearn --layers --units --variant "
     "--learning-rate --beta --smoothing --hedge-loss "
-    "--head-rate --input-head --gradient-clip-norm --update-batch-size --class-weight --seed --json "
+    "--head-rate --input-head --gradient-clip-norm --update-batch-size --class-weight --seed "
+    "--json "
     "--header --no-header --quote --comment"
 )
 OWN = {
