@@ -228,8 +228,10 @@ def run(
             warn=listener.warned,
         )
         rows, fed = job.describe(workdir, opened, checkpoint)
-        if checkpoint.query is None:
-            for note in job.notes():
+        if checkpoint.query is None and (notes := job.notes()):
+            # While it is imported, what is written to standard error is dropped.
+            import_model()
+            for note in notes:
                 listener.warned(note)
         bound = bind_model(settings, opened, rows, lambda: job.design(listener), job.given)
         current = registry.current(opened.current)
