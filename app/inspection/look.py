@@ -166,7 +166,9 @@ def _refuse(column: ColumnLook, kind: str) -> None:
 
 def example_of(column: ColumnLook) -> str:
     """Return a value of a column, of one that is not all numbers the first that is none."""
-    text = repr(column.example if column.odd is None else column.odd)
+    example = column.example if column.odd is None else column.odd
+    # What stands for a point in text with decimal commas, see app.parsing.csv_rows.
+    text = repr(example.replace("\0", ".") if isinstance(example, str) else example)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 2] + " …"
 
 

@@ -25,13 +25,12 @@ LABEL = {"label": "label"}
 
 READ = {
     # name: options, rows in, rows learned, labels, part of a note
-    "backslash": (XY | {"escapes": True}, 120, 120, 2, None),
+    "backslash": (XY | {"escapes": True}, 200, 200, 2, None),
     "bool_csv": ({}, 300, 300, 2, None),
     "bool_json": (JSON | LABEL, 300, 300, 2, None),
     "cat_mixed": ({}, 300, 300, 2, None),
     "classes_float": ({"classes": "0.0,1.0"}, 300, 300, 2, None),
     "cr_only": ({}, 300, 300, 2, None),
-    "decimal_comma": ({"decimal": ","}, 300, 300, 2, None),
     "epoch_feature": ({}, 3000, 3000, 2, None),
     "gz": ({}, 300, 300, 2, None),
     "gz_json": (JSON | LABEL, 300, 300, 2, None),
@@ -44,7 +43,7 @@ READ = {
     "json_missing": (JSON | LABEL, 300, 300, 2, None),
     "json_nan": (JSON | LABEL, 200, 200, 2, None),
     "json_nested": (JSON | LABEL, 300, 300, 2, None),
-    "latin1_labels": ({"encoding": "latin-1"}, 300, 300, 3, None),
+    "latin1_labels": ({"encoding": "latin-1"}, 400, 400, 3, None),
     "lead_zero": ({}, 300, 300, 2, None),
     "na_label": ({}, 300, 225, 2, "75 rows have the label 'NA'"),
     "na_tokens": ({}, 300, 300, 2, None),

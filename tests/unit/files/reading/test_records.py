@@ -122,3 +122,20 @@ def test_a_line_that_is_being_written_is_taken_when_it_is_asked_for(tmp_path):
             more.write(b"34\n5\n")
         assert reader.take(5) == [b"234", b"5"]
         assert reader.ended()
+
+
+def test_many_quotes_that_are_never_closed_are_each_looked_at_a_few_times(monkeypatch):
+    monkeypatch.setattr(records, "MAX_RECORD_BYTES", 1 << 20)
+    monkeypatch.setattr(records, "MAX_LINE_BYTES", 1 << 24)
+    looks = 0
+
+    def looked_at(line: bytes, dialect: CsvDialect) -> bool:
+        nonlocal looks
+        looks += 1
+        return is_open_record(line, dialect)
+
+    monkeypatch.setattr(records, "is_open_record", looked_at)
+    lines = [b'"%d "inch,"2' % i for i in range(2000)]
+    file = io.BufferedReader(io.BytesIO(b"\n".join(lines) + b"\n"))
+    assert Records(file, COMMAS).take(len(lines) + 1) == lines
+    assert looks < 5 * len(lines)
