@@ -301,7 +301,8 @@ class ModelConfig(ModelOptions):
         return len(self.head_layers) + self.has_input_head
 
     def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        # Not asdict, which copies: scikit-learn's clone wants what it was given.
+        return {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
 
 
 def weights_by_label(text: str) -> dict[str, float]:

@@ -147,7 +147,10 @@ class HBPClassifier:
         if B > 1:
             features = np.zeros((B - 1, self.config.n_features))
             labels = np.zeros(B - 1, np.int32)
-            features[:waiting], labels[:waiting] = self._pending_features, self._pending_labels
+            # One NaN is as good as another, and is hashed as such.
+            pending = self._pending_features
+            features[:waiting] = np.where(np.isnan(pending), np.nan, pending)
+            labels[:waiting] = self._pending_labels
             state["pending_features"], state["pending_labels"] = features, labels
             state["pending_count"] = np.array(waiting, np.int64)
         return state

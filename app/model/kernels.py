@@ -11,6 +11,7 @@ Slices are taken of flat arrays, since Numba then knows that a row is contiguous
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -37,30 +38,21 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-def _compiled(function: _Function) -> _Function:
+def _compiled(function: _Function, inline: bool = False) -> _Function:
+    options = _OPTIONS | {"forceinline": inline}
     try:
-        compiled: _Function = numba.njit(cache=True, **_OPTIONS)(function)
+        compiled: _Function = numba.njit(cache=True, **options)(function)
     except RuntimeError:
         # No directory to keep the compiled code in: it is compiled in every process.
-        compiled = numba.njit(**_OPTIONS)(function)
+        compiled = numba.njit(**options)(function)
     return compiled
 
 
 @_compiled
-def _standardize(
-    x: _Array, numbers: _Array, mean: _Array, m2: _Array, known: _Array, rows: int, z: _Array
-) -> None:
-    """Add a row to the moments, and write its numbers to ``z`` in deviations from the mean.
-
-    ``known`` counts the numbers of each column where some may be missing, ``rows`` where none may.
-    """
-    imputes = len(known) > 0
-    for j in range(len(numbers)):
-        value = np.float64(x[numbers[j]])
-        if imputes and np.isnan(value):
-            z[j] = 0
-            continue
-        count = known[j] if imputes else np.float64(rows)
+def _standardize(x: _Array, mean: _Array, m2: _Array, count: int, z: _Array) -> None:
+    """Add a row to the moments, and write it to ``z`` in deviations from the mean."""
+    for j in range(len(x)):
+        value = np.float64(x[j])
         if count > 0:
             now = mean[j] + (value - mean[j]) / (count + 1)
             m2[j] += (value - mean[j]) * (value - now)
@@ -71,27 +63,31 @@ def _standardize(
             z[j] = (value - mean[j]) / np.sqrt(m2[j] / (count + 1))
         else:
             z[j] = 0
-        if imputes:
-            known[j] += 1
 
 
 @_compiled
-def _take(x: _Array, numbers: _Array, z: _Array) -> None:
-    """Write a row's numbers to ``z`` as they are, 0 for a missing one."""
-    for j in range(len(numbers)):
-        value = x[numbers[j]]
-        z[j] = 0 if np.isnan(value) else value
+def _impute(x: _Array, mean: _Array, m2: _Array, known: _Array, z: _Array) -> None:
+    """Do that with a row of which numbers may be missing: those are 0, and leave moments alone."""
+    for j in range(len(x)):
+        z[j] = 0
+        if not np.isnan(x[j]):
+            known[j] += 1
+            now = mean[j] + (x[j] - mean[j]) / known[j] if known[j] > 1 else x[j]
+            m2[j] += (x[j] - mean[j]) * (x[j] - now) if known[j] > 1 else 0
+            mean[j] = now
+            if m2[j] > 0:
+                z[j] = (x[j] - now) / np.sqrt(m2[j] / known[j])
 
 
 @_compiled
 def _active(
-    x: _Array, numbers: _Array, indicators: _Array, categories: _Array, firsts: _Array,
+    x: _Array, given: _Array, indicators: _Array, categories: _Array, firsts: _Array,
     active: _Array,
 ) -> int:  # fmt: skip
     """Write the 0/1 inputs that are 1 in a row to ``active``, and return how many they are."""
     n = 0
-    for j in range(len(numbers)):
-        if indicators[j] >= 0 and np.isnan(x[numbers[j]]):
+    for j in range(len(given)):
+        if indicators[j] >= 0 and np.isnan(given[j]):
             active[n] = indicators[j]
             n += 1
     for j in range(len(categories)):
@@ -231,7 +227,7 @@ def _recursive_update(
             row[j] -= by * work[j]
 
 
-@_compiled
+@functools.partial(_compiled, inline=True)  # Loaded, its own copy rounds otherwise.
 def _hedge(alpha: _Array, losses: _Array, kind: int, beta: _Real, floor: _Real) -> None:
     low, high = losses.min(), losses.max()
     one = alpha.dtype.type(1)
@@ -289,15 +285,20 @@ def learn_rows(
     p, errors = np.zeros((n_heads, C), dtype), np.zeros((n_heads, C), dtype)
     losses, logits = np.zeros(n_heads, dtype), np.zeros(C, dtype)
     work = np.zeros(D + 1)
+    given = np.zeros(D)
 
     for r in range(len(X)):
         label = y[r]
         by_heads = head_rate * real(1 + head_boost / (1 + count[0] / HEAD_BOOST_ROWS))
-        if standardize:
-            _standardize(X[r], numbers, mean, m2, known, count[0], z)
+        for j in range(D):
+            given[j] = X[r, numbers[j]]
+        if not standardize:
+            z[:] = np.where(np.isnan(given), 0.0, given)
+        elif len(known) > 0:
+            _impute(given, mean, m2, known, z)
         else:
-            _take(X[r], numbers, z)
-        active = places[: _active(X[r], numbers, indicators, categories, firsts, places)]
+            _standardize(given, mean, m2, count[0], z)
+        active = places[: _active(X[r], given, indicators, categories, firsts, places)]
         row_weight = one
         if len(class_weights) > 0:
             row_weight = class_weights[label]

@@ -52,8 +52,11 @@ def test_an_option_out_of_range_is_refused_by_name():
 
 
 def test_a_clone_has_the_same_options_and_has_learned_nothing():
-    model = HBPClassifier(3, 2, **SMALL, seed=7, engine="xla")
+    inputs = {"category_slots": (0, 0, 2), "imputes": True, "indicators": (0,)}
+    options = SMALL | inputs | {"class_weights": (1.0, 2.0), "seed": 7, "engine": "xla"}
+    model = HBPClassifier(3, 2, **options)
     rows = np.random.default_rng(0).normal(size=(20, 3))
+    rows[:, 2] = rows[:, 2] > 0
     before = model.predict_proba(rows)
     model.partial_fit(rows, (rows[:, 0] > 0).astype(int))
 
