@@ -247,6 +247,7 @@ class ModelConfig(ModelOptions):
                 object.__setattr__(self, name, value)
 
     def _check_inputs(self) -> None:
+        require(isinstance(self.imputes, bool), "imputes", "True or False", self.imputes)
         for name in ("category_slots", "indicators", "class_weights"):
             # JSON knows no tuples.
             object.__setattr__(self, name, tuple(getattr(self, name)))
@@ -256,9 +257,9 @@ class ModelConfig(ModelOptions):
         numbers = {*self.number_columns}
         sound = all(_is_count(i) and i in numbers for i in self.indicators)
         sound = sound and sorted({*self.indicators}) == [*self.indicators]
-        require(sound, "indicators", "ascending columns of numbers", self.indicators)
-        sound = self.imputes in ((True,) if self.indicators else (True, False))
-        require(sound, "imputes", "a bool, and True where there are indicators", self.imputes)
+        sound = sound and (self.imputes or not self.indicators)
+        expected = "ascending columns of numbers, none unless imputes"
+        require(sound, "indicators", expected, self.indicators)
         weights = self.class_weights
         sound = len(weights) in (0, self.n_classes) and all(is_real(w) and w > 0 for w in weights)
         require(sound, "class_weights", "a number above 0 for each class", weights)
