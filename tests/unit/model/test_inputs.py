@@ -140,7 +140,7 @@ def test_a_nan_is_refused_where_nothing_may_be_missing():
     [
         ({"category_slots": (3,)}, "category_slots"),
         ({"category_slots": (0, -1, 0, 0)}, "category_slots"),
-        ({"indicators": (0,)}, "imputes"),
+        ({"indicators": (0,)}, "indicators"),
         ({"indicators": (1,), "imputes": True}, "indicators"),
         ({"indicators": (2, 0), "imputes": True}, "indicators"),
         ({"imputes": "yes"}, "imputes"),
