@@ -189,7 +189,7 @@ def test_a_run_shows_no_password_while_it_runs_and_leaves_none(server, urls, tmp
     for program in (b"-m\0app\0", b"java\0", b"pyspark.daemon"):
         assert any(program in line for line in spy.programs), program
     (events,) = (seen / "events").iterdir()
-    for shown in ("SparkListenerEnvironmentUpdate", "sun.java.command", "ArrowEvalPython"):
+    for shown in ("SparkListenerEnvironmentUpdate", "sun.java.command", "MapInArrow"):
         assert shown in events.read_text(), shown
     places = {path.relative_to(seen).parts[0] for path, _ in spy.files}
     assert places == {"workdir", "events", "local", "stdout", "stderr"}
