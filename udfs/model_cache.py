@@ -8,6 +8,7 @@ Spark; the next one compiles again.
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _KEPT_MODELS = 4
 
 _MODELS: dict[str, LiveModel] = {}
+_SETTLED: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,15 @@ class WorkerModel:
 def live_model(wanted: WorkerModel) -> LiveModel:
     """Return this worker's model of a run, loading it on first use."""
     model = _MODELS.get(wanted.run)
+    if model is not None and wanted.run not in _SETTLED:
+        # Spark's daemon looks for garbage after each task, in half a million objects of TensorFlow
+        # for a third of a second. What the first use has made stays for as long as the worker.
+        gc.freeze()
+        _SETTLED.add(wanted.run)
     if model is None:
         while len(_MODELS) >= _KEPT_MODELS:
-            _MODELS.pop(next(iter(_MODELS))).close()
+            oldest = next(iter(_MODELS))
+            _MODELS.pop(oldest).close()
+            _SETTLED.discard(oldest)
         model = _MODELS[wanted.run] = LiveModel(wanted.source, wanted.initial.value)
     return model
