@@ -56,7 +56,13 @@ def mixed(tmp_path_factory: pytest.TempPathFactory):
     """Replay good rows alone, and the same rows with every kind of bad one in between."""
     root = tmp_path_factory.mktemp("mixed")
     rows = good_rows()
-    options = {"id": "id", "time": "at", "features": FEATURES}
+    options = {
+        "id": "id",
+        "time": "at",
+        "features": FEATURES,
+        "classes": ("0", "1"),
+        "missing": "reject",
+    }
     clean = small_replay(
         write_csv(root / "clean.csv", rows, HEADER), root / "clean", rows_per_batch=60, **options
     )
@@ -112,7 +118,7 @@ def test_a_dead_letter_keeps_the_original_row_as_json(mixed):
 
 
 def test_a_file_of_bad_rows_alone_leaves_the_model_at_version_0(tmp_path: Path):
-    bad = [["x", "", "", "", 1], ["nan", 1, 1, 1, 0]] * 5
+    bad = [["", "", "", "", 1], ["inf", 1, 1, 1, 0]] * 5
     path = write_csv(tmp_path / "bad.csv", [*bad, ["1", "1", "1", "1", ""]], (*FEATURES, "label"))
     summary = small_replay(path, tmp_path / "w", classes=("0", "1"))
     assert (summary.version, summary.run.dead_letters, summary.run.rows_scored) == (0, 10, 1)
@@ -123,7 +129,7 @@ def test_too_many_dead_letters_are_a_problem_with_an_example_and_a_remedy(tmp_pa
     X, y = small_rows(100)
     rows = [[*map(float, x), int(label)] for x, label in zip(X, y, strict=True)]
     for row in rows[60:]:
-        row[1] = "12,5"
+        row[1] = "12,5" if row is rows[60] else "n/k"
     path = write_csv(tmp_path / "rows.csv", rows, (*FEATURES, "label"))
     notes: list[str] = []
     listener = Listener()
@@ -134,7 +140,11 @@ def test_too_many_dead_letters_are_a_problem_with_an_example_and_a_remedy(tmp_pa
         "40 of 100 rows are dead letters, first: column x1 = '12,5' is not a number; --decimal , "
         "reads it as one"
     )
-    assert notes == [said]
+    assert notes == [
+        "column 'x1' holds '12,5', which is not a number: 40 of 100 rows will be dead letters for "
+        "that",
+        said,
+    ]
     assert str(summary.problem) == said and summary.problem.exit_code == 5
     assert (summary.run.rows_learned, summary.version) == (60, 1)
     assert small_replay(path, tmp_path / "w", max_dead_letters=0.3).problem is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,11 @@ from tests.integration.streams import small_csv
 # Several JVMs start, on a machine that may be busy.
 pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(600)]
 
-BANNER = "WARNING: Using incubator modules: jdk.incubator.vector"
+_TOLD = re.compile(
+    r"WARNING: Using incubator modules: jdk.incubator.vector$"
+    r"|4 numbers: x0, x1, x2, x3$|classes: 0 \(\d+\), 1 \(\d+\)$"
+    r"|\d+ rows, \d+ rows/s, version \d+, error 0\.\d+$"
+)
 
 # Runs the command line with a JVM that is killed before or after a function is called.
 KILLED = """
@@ -77,7 +82,10 @@ print(replay(**options).total.rows_learned)
 
 
 def python(*arguments: str) -> tuple[int, list[str], list[str]]:
-    """Return the exit code of a process, and the lines of its output and of its errors."""
+    """Return the exit code of a process, and the lines of its output and of its errors.
+
+    Of the errors without what a run tells of its model and its work.
+    """
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYSPARK_", "SPARK_"))}
     process = subprocess.Popen(
         [sys.executable, "-c", *arguments], cwd=ROOT, env=clean, start_new_session=True, text=True,
@@ -85,7 +93,11 @@ def python(*arguments: str) -> tuple[int, list[str], list[str]]:
     )  # fmt: skip
     with ended(process):
         out, told = process.communicate(timeout=300)
-    return process.returncode, out.splitlines(), [x for x in told.splitlines() if x != BANNER]
+    return (
+        process.returncode,
+        out.splitlines(),
+        [x for x in told.splitlines() if not _TOLD.match(x)],
+    )
 
 
 def replay(place: str, stream: Path, workdir: Path) -> tuple[int, list[str], list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,8 @@ def test_every_row_is_scored_and_learned_once(replayed):
 
 def test_a_replay_learns_what_the_estimator_learns_from_the_same_rows(replayed):
     _, summary = replayed
-    model = HBPClassifier(4, 2, **SMALL)
+    made = HBPClassifier(4, 2, **SMALL)
+    model = HBPClassifier.from_config(replace(made.config, imputes=True))
     X, y = small_rows(N)
     wrong = (model.partial_fit(X, y).argmax(axis=1) != y).sum()
     assert summary.run.prequential_error == wrong / N

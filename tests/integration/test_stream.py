@@ -22,6 +22,7 @@ from tests.integration.live_streams import (
     write_json,
 )
 from tests.integration.streams import (
+    FEATURES,
     comparable,
     read_dead_letters,
     read_predictions,
@@ -174,8 +175,8 @@ def test_garbage_becomes_dead_letters_and_changes_nothing_else(rows, undisturbed
         json.dumps(good | {"event_id": "b1", "event_time": None}),
         json.dumps(good | {"event_id": "b2", "event_time": "soon"}),
         json.dumps(good | {"event_id": "b3", "event_time": "9999-01-01T00:00:00Z"}),
-        json.dumps(good | {"event_id": "b4", "x0": None}),
-        json.dumps(good | {"event_id": "b5", "x0": "NaN"}),
+        json.dumps(good | {"event_id": "b4"} | dict.fromkeys(FEATURES, "?")),
+        json.dumps(good | {"event_id": "b5", "x0": "Infinity"}),
         json.dumps(good),
     ]
     label = json.loads(feedback[0])
@@ -201,8 +202,8 @@ def test_garbage_becomes_dead_letters_and_changes_nothing_else(rows, undisturbed
     told = dead[~dead["reason"].str.endswith("_feedback")].groupby("kind")["reason"].apply(sorted)
     assert told.to_dict() == {
         "event": [
-            "duplicate_id", "future_time", "nan_feature", "null_feature", "null_id", "null_time",
-            "unparsable", "unparsable",
+            "all_missing", "duplicate_id", "future_time", "infinite_feature", "null_id",
+            "null_time", "unparsable", "unparsable",
         ],
         "label": [
             "future_time", "null_id", "null_label", "null_time", "unknown_label", "unparsable",
