@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, count, repeat
+from operator import itemgetter
 from typing import Any
 
 from app.contract import (
@@ -13,6 +16,7 @@ from app.contract import (
     ORPHAN_FEEDBACK,
 )
 from app.streaming.feedback.decision import DeadLabel, Decision, Event, Label, Match
+from app.streaming.feedback.feature_blocks import FeatureBlocks
 from app.streaming.feedback.join_window import (
     LABEL_TIMEOUT,
     LATENESS,
@@ -40,6 +44,7 @@ class BatchEntry:
     ----------
     connection
     window
+    batch
     joined
         Features of the events that Spark has joined with a label of this batch.
     unread
@@ -50,16 +55,21 @@ class BatchEntry:
         self,
         connection: sqlite3.Connection,
         window: JoinWindow,
+        batch: int,
         joined: Mapping[Key, bytes],
         unread: int | None,
     ) -> None:
         self._db = connection
         self._window = window
+        self._batch = batch
+        self._blocks = FeatureBlocks(connection)
         self._joined = joined
         self._unread = unread
         # High-water mark: longer times do not bring back what shorter ones have let go.
         self._watermark = read_meta(connection, "watermark")
         self._newest = read_meta(connection, "newest_event"), read_meta(connection, "newest_label")
+        # Features of events before this time are dropped, though blocks still have some of them.
+        self._dropped = read_meta(connection, "features_dropped_before")
         self._decision = Decision(watermark=self._watermark)
 
     def enter(self, events: Sequence[Event], labels: Sequence[Label]) -> Decision:
@@ -74,25 +84,23 @@ class BatchEntry:
         self._advance("newest_event", events)
         self._advance("newest_label", labels)
         self._give_up()
-        (pending,) = self._db.execute(
-            "SELECT count(*) FROM labels WHERE row IS NOT NULL"
-        ).fetchone()
         decided = self._decision
         return Decision(
             decided.duplicates,
             decided.matches,
             decided.dead,
-            pending,
+            self._count_pending(),
             decided.watermark,
             len(labels),
         )
 
     def _forget(self, watermark: int) -> None:
         """Drop what no row to come can need. What waits, or may be tried again, stays."""
-        self._db.execute(
-            "DELETE FROM waiting WHERE learned IS NULL AND time < ?",
-            (self._window.unmatched_before(watermark),),
-        )
+        dropped = self._window.unmatched_before(watermark)
+        self._dropped = dropped if self._dropped is None else max(dropped, self._dropped)
+        write_meta(self._db, "features_dropped_before", self._dropped)
+        self._blocks.drop_before(self._dropped)
+        self._db.execute("DELETE FROM waiting WHERE learned IS NULL AND time < ?", (dropped,))
         forgotten = (self._window.forgotten_before(watermark),)
         self._db.execute("DELETE FROM events WHERE time < ?", forgotten)
         # A label is remembered no shorter than its event, or that would be learned once more.
@@ -103,45 +111,77 @@ class BatchEntry:
         )
 
     def _enter_events(self, events: Sequence[Event]) -> None:
-        ids = [event.id for event in events]
-        known = {row[0] for row in select_ids(self._db, "SELECT id FROM events", ids)}
-        labels = {
-            row[0]: Label(*row)
-            for row in select_ids(
-                self._db,
-                "SELECT id, time, sequence, label, row FROM labels",
-                ids,
-                "row IS NOT NULL",
-            )
-        }
-        entered, kept, settled = [], [], []
+        first: dict[str, Event] = {}
         for event in events:
-            if event.id in known:
-                self._decision.duplicates.append(event.sequence)
-                continue
-            known.add(event.id)
-            late = self._late(event.time)
-            entered.append((*event[:3], _LATE_BY.index(late), event.served))
-            if event.features is not None and late is None:
-                kept.append((event.id, event.sequence, event.time, event.features))
-            label = labels.get(event.id)
-            if label is not None:
-                self._settle(label, event, late, event.features is not None)
-                settled.append((event.id,))
-        self._db.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", entered)
-        # What an older event of the same number has left here is learned or of no use.
-        self._db.executemany("INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?, NULL)", kept)
+            first.setdefault(event.id, event)
+        known = self._enter_first([*first.values()])
+        if known or len(first) < len(events):
+            taken = set(known)
+            for event in events:
+                if event.id in taken:
+                    self._decision.duplicates.append(event.sequence)
+                taken.add(event.id)
+        settled = []
+        for label in self._pending(first.keys() - known if known else first.keys()):
+            event = first[label.id]
+            self._settle(label, event, self._late(event.time), event.features is not None)
+            settled.append((label.id,))
         self._db.executemany("UPDATE labels SET row = NULL WHERE id = ?", settled)
+
+    def _enter_first(self, events: Sequence[Event]) -> set[str]:
+        """Enter events, in order of time and each of another id; return which ids are known."""
+        n_late = 0
+        if self._watermark is not None:
+            n_late = bisect_left(events, self._watermark, key=itemgetter(1))
+        late = [_LATE_BY.index(self._late(event.time)) for event in events[:n_late]]
+        number = count()
+        places = [None if event.features is None else next(number) for event in events[n_late:]]
+        entered = [
+            (event.id, event.time, event.sequence, late_by, event.served, place)
+            for event, late_by, place in zip(
+                events, chain(late, repeat(0, len(places))), chain(repeat(None, n_late), places),
+                strict=True,
+            )
+        ]  # fmt: skip
+        # In order of their ids, which is that of the table.
+        entered.sort(key=itemgetter(0))
+        before = self._db.total_changes
+        self._db.executemany(
+            f"INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?, {self._batch:d}, ?)", entered
+        )
+        known: set[str] = set()
+        if self._db.total_changes - before < len(entered):
+            ids, new = [event.id for event in events], f"batch IS NOT {self._batch:d}"
+            known.update(row[0] for row in select_ids(self._db, "SELECT id FROM events", ids, new))
+        if len(known) < len(entered):
+            kept = [event for event in events[n_late:] if event.features is not None]
+            self._blocks.add(self._batch, kept)
+        return known
+
+    def _pending(self, ids: Collection[str]) -> list[Label]:
+        """Return the labels that wait for events of some ids, in the order of those."""
+        select = "SELECT id, time, sequence, label, row FROM labels"
+        rows: Iterable[tuple[Any, ...]]
+        if self._count_pending() <= len(ids):
+            rows = self._db.execute(f"{select} WHERE row IS NOT NULL")
+        else:
+            rows = select_ids(self._db, select, [*ids], "row IS NOT NULL")
+        found = {row[0]: Label(*row) for row in rows}
+        return [found[name] for name in ids if name in found] if found else []
+
+    def _count_pending(self) -> int:
+        (pending,) = self._db.execute(
+            "SELECT count(*) FROM labels WHERE row IS NOT NULL"
+        ).fetchone()
+        return int(pending)
 
     def _enter_labels(self, labels: Sequence[Label]) -> None:
         ids = [label.id for label in labels]
         first = {
             row[0]: row[1] for row in select_ids(self._db, "SELECT id, label FROM labels", ids)
         }
-        events = {
-            row[0]: (Event(*row[:3]), _LATE_BY[row[3]])
-            for row in select_ids(self._db, "SELECT id, time, sequence, late FROM events", ids)
-        }
+        select = "SELECT id, time, sequence, late, place FROM events"
+        events = {row[0]: row for row in select_ids(self._db, select, ids)}
         waiting = _keys_waiting(self._db, ids)
         entered = []
         for label in labels:
@@ -155,8 +195,10 @@ class BatchEntry:
             if late is not None:
                 self._drop(label, LATE_FEEDBACK, late)
             elif label.id in events:
-                event, event_late = events[label.id]
-                self._settle(label, event, event_late, event.key in waiting)
+                *entry, event_late, place = events[label.id]
+                event = Event(*entry)
+                kept = place is not None and (self._dropped is None or event.time >= self._dropped)
+                self._settle(label, event, _LATE_BY[event_late], kept or event.key in waiting)
             else:
                 pending = label.row
             entered.append((*label[:4], pending))

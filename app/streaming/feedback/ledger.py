@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 
 from app.contract import LATE_FEEDBACK
 from app.errors import StaleLearnerError
 from app.streaming.feedback.batch_entry import BatchEntry, Key, select_ids
 from app.streaming.feedback.decision import DeadLabel, Decision, Event, Label, Match
+from app.streaming.feedback.feature_blocks import FeatureBlocks, Place
 from app.streaming.feedback.join_window import JoinWindow
 from app.streaming.feedback.ledger_file import open_ledger, read_meta, write_meta
 
@@ -87,12 +89,11 @@ class FeedbackLedger:
             else:
                 self._refuse_overtaken(batch)
                 self._drop_decisions(batch - _KEPT_DECISIONS)
-                first = BatchEntry(self._db, self._window, joined, unread).enter(
-                    sorted(events, key=lambda row: row[1:3]),
-                    sorted(labels, key=lambda row: row[1:3]),
+                first = BatchEntry(self._db, self._window, batch, joined, unread).enter(
+                    sorted(events, key=itemgetter(1, 2)), sorted(labels, key=itemgetter(1, 2))
                 )
                 write_meta(self._db, "batch", batch)
-            self._keep(first.matches, batch, joined)
+            self._keep(first, batch, joined)
             decision = first.without(self._lost(first.matches, batch))
             if stored is None or decision != first:
                 self._db.execute(
@@ -127,12 +128,18 @@ class FeedbackLedger:
         return [kept[match.key] for match in matches]
 
     def sizes(self) -> dict[str, int]:
-        """Return how many events, features and labels are remembered."""
-        tables = {"events": "events", "features": "waiting", "labels": "labels"}
+        """Return how many events, features and labels are remembered.
+
+        Features that wait, and those of a match, which are kept once more.
+        """
+        counts = {
+            "events": "SELECT count(*) FROM events",
+            "features": "SELECT (SELECT count(*) FROM waiting) + total(n_rows) FROM blocks",
+            "labels": "SELECT count(*) FROM labels",
+        }
         with self._database.reading():
             return {
-                name: self._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
-                for name, table in tables.items()
+                name: int(self._db.execute(count).fetchone()[0]) for name, count in counts.items()
             }
 
     def close(self) -> None:
@@ -151,20 +158,33 @@ class FeedbackLedger:
         self._db.execute("DELETE FROM decisions WHERE batch <= ?", (last,))
         self._db.execute("DELETE FROM waiting WHERE learned <= ?", (last,))
 
-    def _keep(self, matches: Sequence[Match], batch: int, joined: Mapping[Key, bytes]) -> None:
+    def _keep(self, decision: Decision, batch: int, joined: Mapping[Key, bytes]) -> None:
         """Keep the features of matches until their batch is not tried again any more."""
-        self._db.executemany(
-            "INSERT OR IGNORE INTO waiting VALUES (?, ?, ?, ?, NULL)",
-            [
-                (*match.key, match.event_time, joined[match.key])
-                for match in matches
-                if match.key in joined
-            ],
-        )
+        matches = decision.matches
+        if decision.is_new:
+            self._insert("REPLACE", matches, self._in_blocks(matches))
+        self._insert("IGNORE", matches, joined)
         self._db.executemany(
             "UPDATE waiting SET learned = ? WHERE id = ? AND sequence = ?",
             [(batch, *match.key) for match in matches],
         )
+
+    def _insert(self, verb: str, matches: Sequence[Match], features: Mapping[Key, bytes]) -> None:
+        self._db.executemany(
+            f"INSERT OR {verb} INTO waiting VALUES (?, ?, ?, ?, NULL)",
+            [
+                (*match.key, match.event_time, features[match.key])
+                for match in matches
+                if match.key in features
+            ],
+        )
+
+    def _in_blocks(self, matches: Sequence[Match]) -> dict[Key, bytes]:
+        select = "SELECT id, sequence, batch, place FROM events"
+        rows = select_ids(self._db, select, [each.id for each in matches], "place IS NOT NULL")
+        places = {(row[0], row[1]): Place(*row[2:]) for row in rows}
+        found = FeatureBlocks(self._db).read(list(places.values()))
+        return {key: found[place] for key, place in places.items() if place in found}
 
     def _lost(self, matches: Sequence[Match], batch: int) -> dict[Key, DeadLabel]:
         """Return what becomes of the matches of an older release that promised too much."""

@@ -7,18 +7,23 @@ from pathlib import Path
 
 from app.errors import NewerFormatError
 from app.files.database import Database
+from app.streaming.feedback import feature_blocks
 from app.streaming.feedback.decision import Decision
 from app.streaming.feedback.join_window import JoinWindow
 
-SCHEMA = 2
-"""Number of the tables below. Schema 1 had no number, and kept features by id in ``features``."""
+SCHEMA = 3
+"""Number of the tables below.
 
-_TABLES = """
+Schema 1 had no number, and kept features by id in ``features``; schema 2 kept those of every event
+in ``waiting``.
+"""
+
+_TABLES = f"""
     CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER);
     CREATE TABLE IF NOT EXISTS decisions (batch INTEGER PRIMARY KEY, body TEXT NOT NULL);
     CREATE TABLE IF NOT EXISTS events (
         id TEXT PRIMARY KEY, time INTEGER NOT NULL, sequence INTEGER NOT NULL,
-        late INTEGER NOT NULL, served INTEGER
+        late INTEGER NOT NULL, served INTEGER, batch INTEGER, place INTEGER
     ) WITHOUT ROWID;
     CREATE INDEX IF NOT EXISTS events_by_time ON events (time);
     CREATE TABLE IF NOT EXISTS waiting (
@@ -33,9 +38,13 @@ _TABLES = """
     ) WITHOUT ROWID;
     CREATE INDEX IF NOT EXISTS labels_by_time ON labels (time);
     CREATE INDEX IF NOT EXISTS labels_pending ON labels (time) WHERE row IS NOT NULL;
+    {feature_blocks.TABLE}
 """
 # events.late is null or 0 of an event that came in time, and else says by which setting it did not.
-# waiting.learned is the batch that learns the features, null while they wait for a label.
+# events.batch is the batch that brought it, and place that of its features there, null where
+# blocks have none.
+# waiting.learned is the batch that learns the features, null while those that schema 2 has left
+# wait for a label.
 
 _CACHE_KIB = 32 * 1024
 
@@ -96,8 +105,25 @@ def write_meta(connection: sqlite3.Connection, name: str, value: int) -> None:
 
 def _migrate(database: Database, window: JoinWindow) -> None:
     connection = database.connection
-    if (read_meta(connection, "schema") or 1) == SCHEMA:
+    found = read_meta(connection, "schema") or 1
+    if found == SCHEMA:
         return
+    if not _has_column(connection, "events", "place"):
+        connection.execute("ALTER TABLE events ADD COLUMN batch INTEGER")
+        connection.execute("ALTER TABLE events ADD COLUMN place INTEGER")
+    if found == 1:
+        _migrate_first(database, window)
+    write_meta(connection, "schema", SCHEMA)
+
+
+def _has_column(connection: sqlite3.Connection, table: str, column: str) -> bool:
+    found = connection.execute(f"SELECT name FROM pragma_table_info('{table}')")
+    return (column,) in found.fetchall()
+
+
+def _migrate_first(database: Database, window: JoinWindow) -> None:
+    """Bring what schema 1 has left to schema 2."""
+    connection = database.connection
     decisions = {
         batch: Decision.from_json(body)
         for batch, body in connection.execute("SELECT batch, body FROM decisions")
@@ -116,4 +142,3 @@ def _migrate(database: Database, window: JoinWindow) -> None:
         "UPDATE waiting SET learned = ? WHERE id = ? AND sequence = ?",
         [(batch, *match.key) for batch, each in decisions.items() for match in each.matches],
     )
-    write_meta(connection, "schema", SCHEMA)

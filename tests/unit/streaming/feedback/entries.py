@@ -14,7 +14,7 @@ def event(name: str, time: float, sequence: int = 0) -> Event:
 
 
 def features_of(name: str, time: float) -> bytes:
-    return f"{name} at {time:g}".encode()
+    return f"{name} at {time:g}".ljust(24).encode()
 
 
 def label(name: str, time: float, value: int = 1, sequence: int = 0) -> Label:

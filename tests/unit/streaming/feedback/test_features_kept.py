@@ -41,9 +41,11 @@ def test_features_wait_for_a_label_no_longer_than_one_may_come(ledger):
     # The watermark is 1100 and holds for the next batch.
     ledger.decide(1, [event("z", 1110)], [label("z", 1110)])
     ledger.decide(2, [event("y", 1111)], [label("y", 1111)])
-    assert ledger.sizes()["features"] == 4
     assert matched(ledger.decide(3, [], [label("b", 1101)])) == [("b", 1)]
-    assert ledger.sizes()["features"] == 2
+    ledger.decide(4, [event("x", 1112)], [label("x", 1112)])
+    ledger.decide(5, [], [])
+    # Those of a and b are dropped together; z, y and x wait, and x may be learned again.
+    assert ledger.sizes()["features"] == 4
 
 
 def test_features_of_a_batch_stay_as_long_as_it_may_be_tried_again(ledger):
@@ -54,13 +56,27 @@ def test_features_of_a_batch_stay_as_long_as_it_may_be_tried_again(ledger):
     assert ledger.features(first.matches) == [features_of("a", 1000), features_of("z", 9000)]
     assert ledger.decide(0, [], []) == first
     ledger.decide(2, [], [])
-    assert ledger.sizes()["features"] == 0
+    # In the block, where z waits.
+    assert ledger.sizes()["features"] == 3
 
 
 def test_features_of_an_event_that_no_label_can_meet_are_not_kept(ledger):
     ledger.decide(0, [event("z", 1200)], [label("z", 1200)])
     ledger.decide(1, [event("late", 1189), event("timely", 1190)], [])
-    assert ledger.sizes()["features"] == 2
+    # And those of z, which is learned, once more.
+    assert ledger.sizes()["features"] == 3
+
+
+def test_features_are_found_in_whichever_block_they_are(ledger):
+    events = [event(f"e{i}", 1000 + i / 1000, i) for i in range(9000)]
+    chosen = [0, 1, 2729, 2730, 2731, 5460, 8999]
+    ledger.decide(0, events[:8000], [])
+    # Of both batches, and of one id twice.
+    labels = [label(f"e{i}", 1000 + i / 1000 + 1) for i in chosen]
+    decision = ledger.decide(1, [events[7999], *events[8000:], events[8500]], labels)
+    assert [match.event_sequence for match in decision.matches] == chosen
+    assert ledger.features(decision.matches) == [events[i].features for i in chosen]
+    assert sorted(decision.duplicates) == [7999, 8500]
 
 
 def test_the_first_event_of_an_id_is_the_one_whose_features_count(ledger):

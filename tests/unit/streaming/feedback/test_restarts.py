@@ -85,6 +85,15 @@ def test_longer_times_keep_a_label_from_an_event_that_is_known_and_has_no_featur
     assert decision.dropped_by == {"label_timeout": 1}
 
 
+def test_longer_times_do_not_bring_back_features_that_a_block_still_has(path):
+    run = Runs(path)
+    run(MEDIUM, [event("a", 930, 1), event("b", 950, 2)], [])
+    run(MEDIUM, [event("z", 1000, 3)], [label("z", 1000)])
+    run(MEDIUM, [], [])
+    decision = run(LONG, [], [label("a", 1001), label("b", 1001)])
+    assert (matched(decision), dead(decision)) == ([("b", 1)], [("a", "late_feedback")])
+
+
 def test_longer_times_do_not_move_the_watermark_back(path):
     run = Runs(path)
     run(SHORT, [event("z", 1000)], [])
@@ -226,10 +235,45 @@ def test_features_that_spark_has_joined_keep_the_promise_of_an_older_release(old
     ledger.close()
 
 
+@pytest.fixture
+def second(path: Path) -> Path:
+    """A ledger of schema 2, of which event "a" waits and "z" is learned."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.executescript(OLD_TABLES)
+    connection.executescript(
+        "DROP TABLE features; CREATE TABLE waiting (id TEXT NOT NULL, sequence INTEGER NOT NULL, "
+        "time INTEGER NOT NULL, float32 BLOB NOT NULL, learned INTEGER, PRIMARY KEY (id, sequence))"
+    )
+    for name, sequence, learned in (("a", 7, None), ("z", 8, 4)):
+        time, row = 1000 * SECOND, features_of(name, 1000)
+        connection.execute("INSERT INTO events VALUES (?, ?, ?, 0, 1)", (name, time, sequence))
+        connection.execute(
+            "INSERT INTO waiting VALUES (?, ?, ?, ?, ?)", (name, sequence, time, row, learned)
+        )
+    connection.execute("INSERT INTO labels VALUES ('z', ?, 8, 1, NULL)", (1000 * SECOND,))
+    connection.executemany(
+        "INSERT INTO meta VALUES (?, ?)",
+        [("schema", 2), ("batch", 4), ("newest_event", time), ("newest_label", time)],
+    )
+    connection.close()
+    return path
+
+
+def test_a_ledger_of_schema_2_goes_on(second):
+    ledger = FeedbackLedger(second, RULES)
+    events = [event("b", 1001, 9), event("a", 1001, 10)]
+    decision = ledger.decide(5, events, [label("a", 1001), label("b", 1002), label("z", 1003)])
+    assert matched(decision) == [("a", 1), ("b", 1)]
+    assert decision.duplicates == [10]
+    assert dead(decision) == [("z", "duplicate_feedback")]
+    assert ledger.features(decision.matches) == [features_of("a", 1000), features_of("b", 1001)]
+    ledger.close()
+
+
 def test_a_ledger_of_a_newer_release_is_refused_and_not_changed(path):
     FeedbackLedger(path, RULES).close()
     connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("UPDATE meta SET value = 3 WHERE name = 'schema'")
+    connection.execute("UPDATE meta SET value = 4 WHERE name = 'schema'")
     connection.close()
-    with pytest.raises(NewerFormatError, match="ledger.sqlite is of format 3"):
+    with pytest.raises(NewerFormatError, match="ledger.sqlite is of format 4"):
         FeedbackLedger(path, RULES)
