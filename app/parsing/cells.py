@@ -162,7 +162,7 @@ def of_objects(values: list[Any]) -> pa.Array:
     """Return the values of a JSON column as one Arrow column: of their own type if they share one,
     else of text. An array or an object is its JSON text.
     """
-    kinds = {type(value) for value in values if value is not None}
+    kinds = set(map(type, values)) - {type(None)}
     if len(kinds) == 1 and kinds <= _ARROW_TYPES.keys():
         with contextlib.suppress(pa.ArrowException, OverflowError):
             return pa.array(values, _ARROW_TYPES[kinds.pop()])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from array import array
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -52,24 +53,38 @@ class JsonBatch:
         self.kept = None if len(kept) == len(self._lines) else np.array(kept, np.int64)
 
     def column(self, name: str) -> pa.Array | None:
-        values = [value_at(row, name) for row in self._objects]
-        for i, value in enumerate(values):
+        values = self._values(name)
+        for i, value in enumerate(values if float in set(map(type, values)) else ()):
             if type(value) is float and abs(value) >= _MOST_INTEGER:
                 # Integers of any length come as such from a slower parser alone.
                 values[i] = value_at(self._exact(i), name)
         return of_objects(values)
 
     def arrays(self, name: str) -> pa.Array | None:
-        return lists_of_objects([value_at(row, name) for row in self._objects])
+        return lists_of_objects(self._values(name))
 
     def matrix(self, names: Sequence[str]) -> np.ndarray | None:
         if len(names) == 1:
             return None
+        cells: list[Any]
         try:
-            cells = array("d", chain.from_iterable(map(itemgetter(*names), self._objects)))
-        except (KeyError, TypeError, OverflowError):
-            return None
-        return np.frombuffer(cells).reshape(len(self._objects), len(names))
+            cells = [*chain.from_iterable(map(itemgetter(*names), self._objects))]
+        except KeyError:
+            if any("." in name for name in names):
+                return None
+            cells = [value for row in self._objects for value in map(row.get, names)]
+        shape = len(self._objects), len(names)
+        with contextlib.suppress(TypeError, OverflowError):
+            return np.frombuffer(array("d", cells)).reshape(shape)
+        with contextlib.suppress(pa.ArrowException, TypeError, OverflowError):
+            with_nan: np.ndarray = pa.array(cells, pa.float64()).to_numpy(zero_copy_only=False)
+            return with_nan.reshape(shape)
+        return None
+
+    def _values(self, name: str) -> list[Any]:
+        if "." in name:
+            return [value_at(row, name) for row in self._objects]
+        return [row.get(name) for row in self._objects]
 
     def as_json(self, place: int) -> str:
         line = self._lines[place]

@@ -163,10 +163,13 @@ def _dense(vector: dict[str, Any] | None) -> list[float] | None:
 
 
 def float_matrix(columns: Sequence[pa.Array | None]) -> np.ndarray | None:
-    """Return columns as one float64 array, or None when one is missing or not all numbers."""
+    """Return columns as one float64 array, or None when one is not there or holds no numbers.
+
+    NaN where there is a null.
+    """
     matrix = None
     for j, column in enumerate(columns):
-        if column is None or column.null_count or not pa.types.is_floating(column.type):
+        if column is None or not pa.types.is_floating(column.type):
             return None
         if matrix is None:
             matrix = np.empty((len(column), len(columns)))

@@ -102,6 +102,11 @@ class RowParser:
         # Of a column that is more than a feature the text counts too.
         text = {*roles, *contract.encoding.categories}
         self._numeric = tuple(name for name in contract.features if name not in text)
+        self._number_places = [
+            place
+            for place, name in enumerate(contract.features)
+            if name not in contract.encoding.categories
+        ]
         self._tells_missing_numbers = bool(cells.numbers_among(rules.missing))
         self._classes = pa.array(contract.classes, _STRING)
         self.schema = pa.schema(
@@ -172,9 +177,9 @@ class RowParser:
             if faults is not None and contract.encoding.imputes:
                 is_missing = (faults == NULL) | (faults == cells.NAN)
                 reasons.add(ALL_MISSING, is_missing.all(axis=1))
-                faults = np.where(is_missing, cells.SOUND, faults)
-            for fault, reason in FAULTS.items():
-                if faults is not None:
+                faults = None if faults.max(initial=0) <= cells.NAN else faults * ~is_missing
+            if faults is not None:
+                for fault, reason in FAULTS.items():
                     reasons.add(reason, (faults == fault).any(axis=1))
         found = pa.nulls(n, _TIME)
         if contract.time is not None:
@@ -215,26 +220,46 @@ class RowParser:
         if contract.is_array:
             return self._array_features(raw, n, reasons)
         categories = contract.encoding.categories
-        if not (self._tells_missing_numbers or categories):
-            matrix = raw.matrix(contract.features)
-            if matrix is not None and cells.are_usable(matrix):
-                return matrix, None
+        plain, missing = self._plain_numbers(raw)
+        if plain is not None and not categories:
+            return plain, missing
         matrix = np.empty((n, contract.n_features))
         faults = np.zeros((n, contract.n_features), np.uint8)
         for j, name in enumerate(contract.features):
-            column = _column(raw, name, n)
             if name in categories:
-                matrix[:, j] = self._slots(categories[name], column)
+                matrix[:, j] = self._slots(categories[name], _column(raw, name, n))
                 faults[:, j] = np.where(matrix[:, j] == 0, NULL, cells.SOUND)
-            else:
+            elif plain is None:
+                column = _column(raw, name, n)
                 matrix[:, j], faults[:, j] = cells.numbers(column, self.rules.missing)
+        if plain is not None:
+            matrix[:, self._number_places] = plain
+            if missing is not None:
+                faults[:, self._number_places] = missing
         return matrix, faults
+
+    def _plain_numbers(self, raw: RawBatch) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Return the features that are numbers, when each is one that is sound or missing.
+
+        And the fault of each, None when none is missing.
+        """
+        numbers = [self.contract.features[place] for place in self._number_places]
+        matrix = None if self._tells_missing_numbers or not numbers else raw.matrix(numbers)
+        if matrix is None or cells.are_usable(matrix):
+            return matrix, None
+        is_missing = np.isnan(matrix)
+        if not self.contract.encoding.imputes or not cells.are_usable(matrix[~is_missing]):
+            return None, None
+        return matrix, is_missing.astype(np.uint8) * np.uint8(NULL)
 
     def _slots(self, category: Category, column: pa.Array) -> np.ndarray:
         """Return the slot of each cell of a category's column."""
         missing = _unless_named(self.rules.missing, category.vocabulary)
-        encoded = cells.texts(column, missing).dictionary_encode()
-        slots = np.array([*category.slots(encoded.dictionary.to_pylist()), 0])
+        if pa.types.is_nested(column.type):
+            column = cells.texts(column, missing)
+        encoded = column.dictionary_encode()
+        names = cells.texts(encoded.dictionary, missing)
+        slots = np.array([*category.slots(names.to_pylist()), 0])
         # Missing cells have no place in the dictionary.
         found: np.ndarray = slots[pc.fill_null(encoded.indices, -1).to_numpy()]
         return found
