@@ -64,7 +64,7 @@ chaos: $(TESTING) ## Kill runs and their Redis at random; check that nothing is 
 	$(BIN)/python -m tests.chaos.streams
 	$(BIN)/python -m tests.chaos.operator
 
-bench: $(TESTING) ## Measure learning, scoring, the loop and freshness; one table (10 minutes)
+bench: $(TESTING) ## Measure reading, learning, scoring, the loop, live streams and freshness; one table (20 minutes)
 	$(BIN)/python -m tests.bench
 
 paper: $(TESTING) ## Learn the paper's streams, 1,000,000 rows each; table and figures in paper/

@@ -11,10 +11,13 @@ from tests.bench import figures
 
 COMMANDS = (
     ("tests.bench.learner",),
+    ("tests.bench.categories",),
+    ("tests.bench.rows",),
     ("tests.bench.scorer",),
     ("tests.bench.loop",),
     ("tests.bench.loop", "--scale"),
     ("tests.bench.freshness",),
+    ("tests.bench.live",),
 )
 
 

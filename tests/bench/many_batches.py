@@ -22,6 +22,9 @@ ROWS_PER_BATCH = 20
 _SAMPLE_SECONDS = 2.0
 _SAMPLES_PER_COLLECTION = 10
 
+# A line through three leaves one degree of freedom for its error.
+_LEAST_SAMPLES = 4
+
 
 def slope(batches: np.ndarray, values: np.ndarray) -> tuple[float, float]:
     """Return the least-squares growth for each thousand batches, and its standard error."""
@@ -54,7 +57,11 @@ def main() -> None:
     print(f"{options.batches:,} batches of {ROWS_PER_BATCH} rows; after a fifth of them:")
     print(f"{'':<22} {'first':>9} {'last':>9} {'a thousand batches':>26}")
     for name, taken in samples.items():
-        batches, values = np.array([s for s in taken if s[0] >= 0.2 * options.batches]).T
+        later = [sample for sample in taken if sample[0] >= 0.2 * options.batches]
+        if len(later) < _LEAST_SAMPLES:
+            print(f"{name:<22} {len(later)} samples are too few to tell")
+            continue
+        batches, values = np.array(later).T
         values -= values[0] if name == "seconds" else 0.0
         growth, error = slope(batches, values)
         print(f"{name:<22} {values[0]:>9,.1f} {values[-1]:>9,.1f} {growth:>+15.2f} ± {error:.2f}")

@@ -79,7 +79,7 @@ def state_rows(workdir: Path) -> float:
     with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as ledger:
         return sum(
             ledger.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
-            for table in ("events", "features", "labels")
+            for table in ("events", "waiting", "blocks", "labels")
         )
 
 
