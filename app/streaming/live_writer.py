@@ -34,6 +34,9 @@ from app.streaming.spark.runtime import task_slots
 from udfs.model_cache import WorkerModel
 from udfs.score import KindOfRows
 
+MANY_ROWS = 20_000
+"""Rows of a batch that keep one core busy for longer than it takes to share them out."""
+
 _OF_EVENTS = ("sequence", "event_id", "event_time", "reason", "row")
 _OF_LABELS = (*_OF_EVENTS, "label_index")
 _AS_THEY_CAME = ("sequence", "event_id", "row")
@@ -104,6 +107,7 @@ class LiveWriter:
         self._unread = unread
         self._ledgers = workdir.ledgers
         self._taken_over: FeedbackLedger | None = None
+        self._rows_before = 0
 
     def take_over(self, query: str) -> None:
         self.close()
@@ -138,6 +142,7 @@ class LiveWriter:
             # needs. A second one would double what a small batch takes.
             rows = self._rows(df, wanted)
             events, labels = rows[EVENT], rows[LABEL]
+            self._rows_before = len(events)
             context.timer.end("score")
             context.check_fence()
             decision = self._ledger.decide(
@@ -172,8 +177,11 @@ class LiveWriter:
 
     def _rows(self, df: DataFrame, wanted: WorkerModel | None) -> dict[str, pa.Table]:
         """Return the rows of each kind; the driver is brought features where it keeps them."""
-        # Each partition costs a Python worker a task, also those that hold labels alone.
-        raw = df.coalesce(scoring_tasks(task_slots(df.sparkSession)))
+        # Each partition costs a Python worker a task, also those that hold labels alone. A large
+        # batch seldom comes alone, and one that looks large is worth a shuffle.
+        slots = task_slots(df.sparkSession)
+        tasks = scoring_tasks(slots, self._rows_before)
+        raw = df.coalesce(tasks) if tasks < slots else df.repartition(tasks)
         if not self._is_joined:
             return scored_rows(raw, self._kinds, wanted) | {MATCH: _MATCHES.empty_table()}
         kept = dict(df.dtypes)["features"]
@@ -236,9 +244,15 @@ def _as_float64(features: bytes, width: int) -> np.ndarray:
     return np.frombuffer(features, kind).astype(np.float64)
 
 
-def scoring_tasks(slots: int) -> int:
-    """Return how many tasks are to score a batch: the driver has a core to itself."""
-    return max(1, slots - 1)
+def scoring_tasks(slots: int, rows: int) -> int:
+    """Return how many tasks are to score a batch of so many rows.
+
+    The driver has a core to itself, unless what it waits for takes long.
+
+    >>> scoring_tasks(slots=2, rows=500), scoring_tasks(slots=2, rows=100_000)
+    (1, 2)
+    """
+    return slots if rows >= MANY_ROWS else max(1, slots - 1)
 
 
 def _scored(events: pa.Table, duplicates: list[int]) -> pa.Table:

@@ -166,8 +166,11 @@ class _StreamJob:
         return None
 
     def scoring_tasks(self, slots: int) -> tuple[int, int]:
-        # Each source is read by a task, but for Kafka, by one for each partition.
-        return min(scoring_tasks(slots), len(_KINDS)), self._settings.max_rows_per_batch
+        # Each source is read by a task, but for Kafka, by one for each partition; and what they
+        # read is shared out among all when it is much.
+        rows = self._settings.max_rows_per_batch
+        tasks = scoring_tasks(slots, rows)
+        return tasks if tasks == slots else min(tasks, len(_KINDS)), rows
 
     def writer(self, workdir: WorkDirectory, bound: BoundModel, scorers: Scorers) -> BatchWriter:
         sinks = [sink_of(spec) for spec in self._settings.sinks]
