@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import types as T
 
-from app.parsing.packed_rows import RowSource, packed
+from app.parsing.packed_rows import RowSource, bytes_of, packed
 from app.scoring.live_model import LiveModel, ModelSource
 from udfs import model_cache
 from udfs.model_cache import WorkerModel
@@ -57,17 +57,21 @@ class KindOfRows:
         Those of the parser that are returned.
     with_rows
         Whether good rows are returned as JSON too.
+    with_features
+        Whether ``features`` are returned, as :func:`app.parsing.packed_rows.bytes_of` gives them.
     """
 
     source: RowSource
     columns: tuple[str, ...]
     is_scored: bool = False
     with_rows: bool = False
+    with_features: bool = False
 
     def schema(self, has_model: bool) -> pa.Schema:
         """Return the columns of the rows that come back."""
         fields = [self.source.parser.schema.field(name) for name in self.columns]
-        return pa.schema([*fields, *(SERVED if self.is_scored and has_model else ())])
+        kept = [pa.field("features", pa.binary())] if self.with_features else []
+        return pa.schema([*fields, *kept, *(SERVED if self.is_scored and has_model else ())])
 
 
 class RowScorer:
@@ -106,13 +110,14 @@ class RowScorer:
 
     def _done(self, kind: KindOfRows, raw: pa.RecordBatch) -> pa.RecordBatch:
         parsed = kind.source.parser.parse(raw, with_rows=kind.with_rows)
-        done = parsed.select(list(kind.columns))
+        columns = [parsed[name] for name in kind.columns]
+        if kind.with_features:
+            columns.append(bytes_of(parsed["features"]))
         if kind.is_scored and self._wanted is not None:
             model = model_cache.live_model(self._wanted)
-            columns = score(model, self._wanted.source, parsed["features"])
-            schema = kind.schema(has_model=True)
-            return pa.RecordBatch.from_arrays([*done.columns, *columns], schema=schema)
-        return done
+            columns += score(model, self._wanted.source, parsed["features"])
+        schema = kind.schema(has_model=self._wanted is not None)
+        return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def _packed(kind: str, rows: pa.RecordBatch) -> pa.RecordBatch:

@@ -62,18 +62,46 @@ class RowSource:
             yield pa.RecordBatch.from_arrays([sequences, values], schema=JSON_SCHEMA)
 
 
-def bytes_of(features: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """Return features, a fixed-size list of float64, as their bytes; null where they are null."""
-    if isinstance(features, pa.ChunkedArray):
-        features = features.combine_chunks()
+def bytes_of(features: pa.Array) -> pa.Array:
+    """Return the features of rows as bytes, to be read by :func:`features_of`.
+
+    In float32 where that holds all of them exactly, as it does what came so, and whole numbers:
+    they are kept for each event that waits for its label.
+
+    Parameters
+    ----------
+    features : fixed-size list of float64, shape (n,)
+
+    Returns
+    -------
+    pa.Array, shape (n,), binary
+        Null where the features are.
+    """
     n, width = len(features), features.type.list_size
     is_given = pc.is_valid(features)
     values = np.zeros((n, width))
     values[np.asarray(is_given)] = features.flatten().to_numpy().reshape(-1, width)
-    offsets = np.arange(n + 1, dtype=np.int64) * (8 * width)
+    with np.errstate(over="ignore"):
+        narrow = values.astype(np.float32)
+    if np.array_equal(narrow, values, equal_nan=True):
+        values = narrow
+    offsets = np.arange(n + 1, dtype=np.int64) * (values.itemsize * width)
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(values)]
     every = pa.Array.from_buffers(pa.large_binary(), n, buffers)
     return pc.if_else(is_given, every, pa.scalar(None, pa.large_binary())).cast(pa.binary())
+
+
+def features_of(row: bytes, width: int) -> np.ndarray:
+    """Return the features of a row from their bytes, shape (width,), float64."""
+    kind = np.float64 if len(row) == 8 * width else np.float32
+    return np.frombuffer(row, kind).astype(np.float64)
+
+
+def of_one_length(rows: list[bytes], width: int) -> list[bytes]:
+    """Return the features of rows so that all have as many bytes."""
+    if len(set(map(len, rows))) <= 1:
+        return rows
+    return [features_of(row, width).tobytes() for row in rows]
 
 
 def packed(rows: pa.RecordBatch | pa.Table) -> bytes:

@@ -18,11 +18,11 @@ from app.config.run import DRIVER
 from app.contract import DUPLICATE_ID, Contract
 from app.files.workdir import WorkDirectory
 from app.monitor.records import LabelCounts
-from app.parsing.packed_rows import RowSource, bytes_of
+from app.parsing.packed_rows import RowSource, features_of, of_one_length
 from app.parsing.row_parser import RowParser
 from app.registry.version import ModelVersion
 from app.streaming.batch_writer import BatchContext, BatchFiles, ScoredBatch
-from app.streaming.feedback.decision import DeadLabel, Decision, Event, Label, Match
+from app.streaming.feedback.decision import DeadLabel, Decision, Events, Label, Match
 from app.streaming.feedback.join_window import SECOND, JoinWindow
 from app.streaming.feedback.ledger import FeedbackLedger
 from app.streaming.feedback.rows import EVENT, LABEL, MATCH
@@ -97,10 +97,11 @@ class LiveWriter:
             kind: source.parser for kind, source in sources.items()
         }
         self._is_joined = state_store != DRIVER
-        # The driver is brought the features of all events, or of those that met a label.
-        features = () if self._is_joined else ("features",)
         self._kinds = {
-            EVENT: KindOfRows(sources[EVENT], (*_OF_EVENTS, *features), is_scored=True),
+            # The driver is brought the features of all events, or of those that met a label.
+            EVENT: KindOfRows(
+                sources[EVENT], _OF_EVENTS, is_scored=True, with_features=not self._is_joined
+            ),
             LABEL: KindOfRows(sources[LABEL], _OF_LABELS, with_rows=True),
         }
         self._sinks = sinks
@@ -147,7 +148,7 @@ class LiveWriter:
             context.check_fence()
             decision = self._ledger.decide(
                 batch,
-                _events(events),
+                _events(events, self._contract.n_features),
                 _labels(labels),
                 joined=_joined(rows[MATCH]),
                 unread=oldest_unread(self._unread),
@@ -223,7 +224,7 @@ class LiveWriter:
         """Return the matches as rows to learn, in order of feedback time and event id."""
         matches = sorted(matches, key=lambda match: (match.feedback_time, match.id))
         width = self._contract.n_features
-        features = [_as_float64(row, width) for row in self._ledger.features(matches)]
+        features = [features_of(row, width) for row in self._ledger.features(matches)]
         # Rows may have gone between two tries of a batch, so that an event was never scored.
         served = self._ledger.served([match.id for match in matches])
         return LabelledRows(
@@ -233,15 +234,6 @@ class LiveWriter:
             np.array([match.event_sequence for match in matches], np.int64),
             np.array([served.get(match.id, UNKNOWN) for match in matches], np.int32),
         )
-
-
-def _as_float64(features: bytes, width: int) -> np.ndarray:
-    """Return the features of an event as they wait for its label.
-
-    Older releases kept them in float32.
-    """
-    kind = np.float64 if len(features) == 8 * width else np.float32
-    return np.frombuffer(features, kind).astype(np.float64)
 
 
 def scoring_tasks(slots: int, rows: int) -> int:
@@ -262,33 +254,31 @@ def _scored(events: pa.Table, duplicates: list[int]) -> pa.Table:
     return good.filter(pc.invert(taken))
 
 
-def _events(events: pa.Table) -> Iterator[Event]:
+def _events(events: pa.Table, width: int) -> Events:
     """Return the events that passed validation."""
     good = events.filter(pc.is_null(events["reason"]))
-    features: list[bytes | None] = [None] * len(good)
+    good = good.sort_by([("event_time", "ascending"), ("sequence", "ascending")])
+    features: list[Any] = [None] * len(good)
     if "features" in good.column_names:
-        features = bytes_of(good["features"]).to_pylist()
+        features = of_one_length(good["features"].to_pylist(), width)
     served: list[int | None] = [None] * len(good)
     if "prediction" in good.column_names:
         served = good["prediction"].to_pylist()
-    ids = good["event_id"].to_pylist()
-    return map(Event, ids, _micros(good), *_sequences(good), features, served)
+    ids, sequences = _columns(good, ["event_id", "sequence"])
+    return Events(ids, _micros(good), sequences, features, served)
 
 
 def _labels(labels: pa.Table) -> Iterator[Label]:
     """Return the labels that passed validation."""
     good = labels.filter(pc.is_null(labels["reason"]))
-    ids, indices, rows = _columns(good, ["event_id", "label_index", "row"])
-    return map(Label, ids, _micros(good), *_sequences(good), indices, rows)
+    columns = _columns(good, ["event_id", "sequence", "label_index", "row"])
+    ids, sequences, indices, rows = columns
+    return map(Label, ids, _micros(good), sequences, indices, rows)
 
 
 def _micros(rows: pa.Table) -> list[int]:
     micros: list[int] = rows["event_time"].cast(pa.int64()).to_pylist()
     return micros
-
-
-def _sequences(rows: pa.Table) -> Iterator[list[int]]:
-    return _columns(rows, ["sequence"])
 
 
 def _columns(table: pa.Table, names: list[str]) -> Iterator[list[Any]]:

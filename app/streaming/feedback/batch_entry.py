@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, count, repeat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, repeat
 from operator import itemgetter
 from typing import Any
 
@@ -15,7 +15,7 @@ from app.contract import (
     LATE_FEEDBACK,
     ORPHAN_FEEDBACK,
 )
-from app.streaming.feedback.decision import DeadLabel, Decision, Event, Label, Match
+from app.streaming.feedback.decision import DeadLabel, Decision, Event, Events, Label, Match
 from app.streaming.feedback.feature_blocks import FeatureBlocks
 from app.streaming.feedback.join_window import (
     LABEL_TIMEOUT,
@@ -72,7 +72,7 @@ class BatchEntry:
         self._dropped = read_meta(connection, "features_dropped_before")
         self._decision = Decision(watermark=self._watermark)
 
-    def enter(self, events: Sequence[Event], labels: Sequence[Label]) -> Decision:
+    def enter(self, events: Events, labels: Sequence[Label]) -> Decision:
         """Enter events and labels, each in order, and return what becomes of them.
 
         A label is matched only with an event whose features are there.
@@ -81,8 +81,8 @@ class BatchEntry:
             self._forget(self._watermark)
         self._enter_events(events)
         self._enter_labels(labels)
-        self._advance("newest_event", events)
-        self._advance("newest_label", labels)
+        self._advance("newest_event", events.times)
+        self._advance("newest_label", [label.time for label in labels])
         self._give_up()
         decided = self._decision
         return Decision(
@@ -110,38 +110,38 @@ class BatchEntry:
             forgotten,
         )
 
-    def _enter_events(self, events: Sequence[Event]) -> None:
-        first: dict[str, Event] = {}
-        for event in events:
-            first.setdefault(event.id, event)
-        known = self._enter_first([*first.values()])
-        if known or len(first) < len(events):
-            taken = set(known)
-            for event in events:
-                if event.id in taken:
-                    self._decision.duplicates.append(event.sequence)
-                taken.add(event.id)
+    def _enter_events(self, events: Events) -> None:
+        firsts, others = events.firsts()
+        known = self._enter_first(firsts)
+        duplicates = [events.sequences[place] for place in others]
+        if known:
+            named = zip(firsts.ids, firsts.sequences, strict=True)
+            duplicates += [sequence for name, sequence in named if name in known]
+        self._decision.duplicates.extend(sorted(duplicates))
         settled = []
-        for label in self._pending(first.keys() - known if known else first.keys()):
-            event = first[label.id]
+        for place, label in self._pending(firsts.ids):
+            if label.id in known:
+                continue
+            event = firsts[place]
             self._settle(label, event, self._late(event.time), event.features is not None)
             settled.append((label.id,))
         self._db.executemany("UPDATE labels SET row = NULL WHERE id = ?", settled)
 
-    def _enter_first(self, events: Sequence[Event]) -> set[str]:
-        """Enter events, in order of time and each of another id; return which ids are known."""
+    def _enter_first(self, events: Events) -> set[str]:
+        """Enter events, each of another id, and return which ids are known."""
         n_late = 0
         if self._watermark is not None:
-            n_late = bisect_left(events, self._watermark, key=itemgetter(1))
-        late = [_LATE_BY.index(self._late(event.time)) for event in events[:n_late]]
-        number = count()
-        places = [None if event.features is None else next(number) for event in events[n_late:]]
+            n_late = bisect_left(events.times, self._watermark)
+        late = [_LATE_BY.index(self._late(time)) for time in events.times[:n_late]]
+        kept = [place for place, row in enumerate(events.features) if row is not None]
+        kept = kept[bisect_left(kept, n_late) :]
+        places: list[int | None] = [None] * len(events)
+        for number, place in enumerate(kept):
+            places[place] = number
+        late_by = chain(late, repeat(0, len(events) - n_late))
         entered = [
-            (event.id, event.time, event.sequence, late_by, event.served, place)
-            for event, late_by, place in zip(
-                events, chain(late, repeat(0, len(places))), chain(repeat(None, n_late), places),
-                strict=True,
-            )
+            *zip(events.ids, events.times, events.sequences, late_by, events.served, places,
+                 strict=True)
         ]  # fmt: skip
         # In order of their ids, which is that of the table.
         entered.sort(key=itemgetter(0))
@@ -151,23 +151,25 @@ class BatchEntry:
         )
         known: set[str] = set()
         if self._db.total_changes - before < len(entered):
-            ids, new = [event.id for event in events], f"batch IS NOT {self._batch:d}"
-            known.update(row[0] for row in select_ids(self._db, "SELECT id FROM events", ids, new))
+            new, select = f"batch IS NOT {self._batch:d}", "SELECT id FROM events"
+            known.update(row[0] for row in select_ids(self._db, select, events.ids, new))
         if len(known) < len(entered):
-            kept = [event for event in events[n_late:] if event.features is not None]
-            self._blocks.add(self._batch, kept)
+            times = [events.times[place] for place in kept]
+            self._blocks.add(self._batch, times, [events.features[place] or b"" for place in kept])
         return known
 
-    def _pending(self, ids: Collection[str]) -> list[Label]:
-        """Return the labels that wait for events of some ids, in the order of those."""
+    def _pending(self, ids: Sequence[str]) -> list[tuple[int, Label]]:
+        """Return the labels that wait for events of some ids, each with the place of its id."""
         select = "SELECT id, time, sequence, label, row FROM labels"
         rows: Iterable[tuple[Any, ...]]
         if self._count_pending() <= len(ids):
             rows = self._db.execute(f"{select} WHERE row IS NOT NULL")
         else:
-            rows = select_ids(self._db, select, [*ids], "row IS NOT NULL")
-        found = {row[0]: Label(*row) for row in rows}
-        return [found[name] for name in ids if name in found] if found else []
+            rows = select_ids(self._db, select, ids, "row IS NOT NULL")
+        labels = {row[0]: Label(*row) for row in rows}
+        if not labels:
+            return []
+        return [(place, labels[name]) for place, name in enumerate(ids) if name in labels]
 
     def _count_pending(self) -> int:
         (pending,) = self._db.execute(
@@ -255,12 +257,11 @@ class BatchEntry:
             "UPDATE labels SET row = NULL WHERE row IS NOT NULL AND time < ?", given_up
         )
 
-    def _advance(self, name: str, rows: Sequence[Event | Label]) -> None:
-        """Note the newest time of rows that are in order of time."""
-        if rows:
+    def _advance(self, name: str, times: Sequence[int]) -> None:
+        """Note the newest of times that are in ascending order."""
+        if times:
             known = read_meta(self._db, name)
-            newest = rows[-1].time
-            write_meta(self._db, name, newest if known is None else max(known, newest))
+            write_meta(self._db, name, times[-1] if known is None else max(known, times[-1]))
 
 
 def select_ids(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import NamedTuple
 
 
@@ -25,6 +27,43 @@ class Event(NamedTuple):
     @property
     def key(self) -> tuple[str, int]:
         return self.id, self.sequence
+
+
+@dataclass(frozen=True)
+class Events:
+    """Good events in order of time and sequence, a list for each attribute of :class:`Event`.
+
+    So many at once that an object for each would cost more than to score it.
+    """
+
+    ids: list[str]
+    times: list[int]
+    sequences: list[int]
+    features: list[bytes | None]
+    served: list[int | None]
+
+    @classmethod
+    def of(cls, events: Iterable[Event]) -> Events:
+        """Return events that come in any order."""
+        ordered = sorted(events, key=itemgetter(1, 2))
+        return cls(*map(list, zip(*ordered, strict=True))) if ordered else cls([], [], [], [], [])
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, place: int) -> Event:
+        return Event(*(column[place] for column in vars(self).values()))
+
+    def firsts(self) -> tuple[Events, list[int]]:
+        """Return the first event of each id, and the places of the others."""
+        if len(set(self.ids)) == len(self):
+            return self, []
+        first: dict[str, int] = {}
+        for place, name in enumerate(self.ids):
+            first.setdefault(name, place)
+        places = [*first.values()]
+        columns = ([column[place] for place in places] for column in vars(self).values())
+        return Events(*columns), sorted({*range(len(self))} - {*places})
 
 
 class Label(NamedTuple):

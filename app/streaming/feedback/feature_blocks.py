@@ -10,8 +10,6 @@ import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from app.streaming.feedback.decision import Event
-
 TABLE = """
     CREATE TABLE IF NOT EXISTS blocks (
         batch INTEGER NOT NULL, first INTEGER NOT NULL, newest INTEGER NOT NULL,
@@ -44,22 +42,23 @@ class FeatureBlocks:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
 
-    def add(self, batch: int, events: Sequence[Event]) -> None:
-        """Keep the features of a batch's events, whose places are those in the sequence.
+    def add(self, batch: int, times: Sequence[int], rows: Sequence[bytes]) -> None:
+        """Keep the features of a batch's events, whose places are those in the sequences.
 
         Parameters
         ----------
         batch
             One that has none here.
-        events
-            With features, which are all of one length, and in order of time.
+        times
+            Of the events, in ascending order.
+        rows
+            Features of each, all of one length.
         """
-        rows = [event.features or b"" for event in events]
         size = max(1, _BLOCK_BYTES // max(1, len(rows[0]))) if rows else 1
         blocks = []
         for first in range(0, len(rows), size):
             block = rows[first : first + size]
-            newest = events[first + len(block) - 1].time
+            newest = times[first + len(block) - 1]
             blocks.append((batch, first, newest, len(block), b"".join(block)))
         self._db.executemany("INSERT INTO blocks VALUES (?, ?, ?, ?, ?)", blocks)
 

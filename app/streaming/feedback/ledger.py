@@ -18,7 +18,7 @@ from pathlib import Path
 from app.contract import LATE_FEEDBACK
 from app.errors import StaleLearnerError
 from app.streaming.feedback.batch_entry import BatchEntry, Key, select_ids
-from app.streaming.feedback.decision import DeadLabel, Decision, Event, Label, Match
+from app.streaming.feedback.decision import DeadLabel, Decision, Events, Label, Match
 from app.streaming.feedback.feature_blocks import FeatureBlocks, Place
 from app.streaming.feedback.join_window import JoinWindow
 from app.streaming.feedback.ledger_file import open_ledger, read_meta, write_meta
@@ -52,7 +52,7 @@ class FeedbackLedger:
     def decide(
         self,
         batch: int,
-        events: Iterable[Event],
+        events: Events,
         labels: Iterable[Label],
         *,
         joined: Mapping[Key, bytes] | None = None,
@@ -90,7 +90,7 @@ class FeedbackLedger:
                 self._refuse_overtaken(batch)
                 self._drop_decisions(batch - _KEPT_DECISIONS)
                 first = BatchEntry(self._db, self._window, batch, joined, unread).enter(
-                    sorted(events, key=itemgetter(1, 2)), sorted(labels, key=itemgetter(1, 2))
+                    events, sorted(labels, key=itemgetter(1, 2))
                 )
                 write_meta(self._db, "batch", batch)
             self._keep(first, batch, joined)

@@ -1,7 +1,10 @@
 """Rows that are packed come out as they went in, and a source's rows as they are parsed."""
 
+import math
+
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from app.parsing.packed_rows import (
     ARROW,
@@ -10,6 +13,8 @@ from app.parsing.packed_rows import (
     PACKED_SCHEMA,
     RowSource,
     bytes_of,
+    features_of,
+    of_one_length,
     packed,
     packed_batches,
     unpacked,
@@ -54,14 +59,42 @@ def test_part_of_a_batch_carries_no_more_than_its_rows():
     assert len(packed(many.slice(5, 10))) < 2_000
 
 
-def test_features_become_bytes_of_float64_and_no_features_none():
-    rows = [[0.1, -0.0], None, [1e300, 5e-324]]
+@pytest.mark.parametrize(
+    ("rows", "kind"),
+    [
+        ([[0.1, -0.0], None, [1e300, 5e-324]], np.float64),
+        # A number that float32 holds, beside one that it does not.
+        ([[0.5, 1.0], [16777217.0, 1.0]], np.float64),
+        ([[0.5, -0.0], None, [16777216.0, math.nan]], np.float32),
+        ([[float(np.float32(0.1)), 3e38], [0.0, 1e-45]], np.float64),
+        ([[float(np.float32(0.1)), 3e38]], np.float64),
+        ([[float(np.float32(0.1)), 2.0**100]], np.float32),
+    ],
+)
+def test_features_become_bytes_of_the_least_that_holds_them_exactly(rows, kind):
     array = pa.array(rows, pa.list_(pa.float64(), 2))
-    wanted = [None if row is None else np.array(row).tobytes() for row in rows]
-    for features in (array, pa.chunked_array([array[:1], array[1:]])):
-        assert bytes_of(features).to_pylist() == wanted
-    assert bytes_of(array[1:]).to_pylist() == wanted[1:]
+    wanted = [None if row is None else np.array(row, kind).tobytes() for row in rows]
+    found = bytes_of(array).to_pylist()
+    assert found == wanted
+    for row, given in zip(found, rows, strict=True):
+        if given is not None:
+            again = features_of(row, 2)
+            assert again.dtype == np.float64
+            assert again.tobytes() == np.array(given).tobytes()
+
+
+def test_no_features_become_no_bytes():
+    array = pa.array([[0.1, 0.2], None, [0.3, 0.4]], pa.list_(pa.float64(), 2))
+    assert bytes_of(array[1:]).to_pylist() == [None, np.array([0.3, 0.4]).tobytes()]
     assert bytes_of(array[:0]).to_pylist() == []
+
+
+def test_features_of_several_batches_get_one_length():
+    narrow, wide = np.array([1.0, 2.0], np.float32), np.array([0.1, 0.2])
+    rows = [narrow.tobytes(), wide.tobytes()]
+    assert of_one_length(rows, 2) == [narrow.astype(np.float64).tobytes(), wide.tobytes()]
+    assert of_one_length(rows[:1] * 2, 2) == rows[:1] * 2
+    assert of_one_length([], 2) == []
 
 
 class TestRowSource:

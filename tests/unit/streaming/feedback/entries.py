@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from app.streaming.feedback.decision import Decision, Event, Label
+from collections.abc import Iterable, Mapping
+
+from app.streaming.feedback.decision import Decision, Event, Events, Label
 from app.streaming.feedback.join_window import SECOND, JoinWindow
+from app.streaming.feedback.ledger import FeedbackLedger
 
 RULES = JoinWindow(label_timeout=100, lateness=10, max_lag=50)
+
+
+class Ledger(FeedbackLedger):
+    """A ledger that is given events one by one."""
+
+    def enter(
+        self,
+        batch: int,
+        events: Iterable[Event],
+        labels: Iterable[Label],
+        joined: Mapping[tuple[str, int], bytes] | None = None,
+    ) -> Decision:
+        return self.decide(batch, Events.of(events), labels, joined=joined)
 
 
 def event(name: str, time: float, sequence: int = 0) -> Event:

@@ -8,16 +8,15 @@ from pathlib import Path
 import pytest
 
 from app.errors import DamagedFileError, StorageError, UserError
-from app.streaming.feedback.ledger import FeedbackLedger
 from app.streaming.feedback.proof import check_ledger, check_no_seen_ids, check_seen_ids
 from app.streaming.feedback.seen_ids import SeenIds
-from tests.unit.streaming.feedback.entries import RULES, event
+from tests.unit.streaming.feedback.entries import RULES, Ledger, event
 
 
 def ledger(path: Path, last: int) -> None:
-    ledger = FeedbackLedger(path, RULES)
+    ledger = Ledger(path, RULES)
     for batch in range(last + 1):
-        ledger.decide(batch, [event(f"e{batch}", batch)], [])
+        ledger.enter(batch, [event(f"e{batch}", batch)], [])
     assert ledger.position() == (last if last >= 0 else None)
     ledger.close()
 

@@ -12,8 +12,15 @@ import pytest
 from app.errors import NewerFormatError
 from app.streaming.feedback.decision import Decision, Event, Label
 from app.streaming.feedback.join_window import SECOND, JoinWindow
-from app.streaming.feedback.ledger import FeedbackLedger
-from tests.unit.streaming.feedback.entries import RULES, dead, event, features_of, label, matched
+from tests.unit.streaming.feedback.entries import (
+    RULES,
+    Ledger,
+    dead,
+    event,
+    features_of,
+    label,
+    matched,
+)
 
 SHORT = JoinWindow(label_timeout=10, lateness=0, max_lag=10)
 MEDIUM = JoinWindow(label_timeout=60, lateness=0, max_lag=60)
@@ -42,10 +49,10 @@ class Runs:
             joined = {row.key: row.features for row in events if row.features}
             events = [row._replace(features=None) for row in events]
         self._batch += 1
-        ledger = FeedbackLedger(self._path, window)
-        decision = ledger.decide(self._batch, events, labels, joined=joined)
-        again = FeedbackLedger(self._path, MEDIUM)
-        assert again.decide(self._batch, events, labels) == decision
+        ledger = Ledger(self._path, window)
+        decision = ledger.enter(self._batch, events, labels, joined=joined)
+        again = Ledger(self._path, MEDIUM)
+        assert again.enter(self._batch, events, labels) == decision
         assert len(again.features(decision.matches)) == len(decision.matches)
         again.close()
         ledger.close()
@@ -117,9 +124,9 @@ def test_a_label_is_not_forgotten_before_its_event(path):
             (LONG, [], [label("a", 1040)]),
         ]
     ):
-        ledger = FeedbackLedger(path, window)
+        ledger = Ledger(path, window)
         sparks = [row._replace(features=None) for row in events]
-        decision = ledger.decide(batch, sparks, labels, joined=joined)
+        decision = ledger.enter(batch, sparks, labels, joined=joined)
         ledger.close()
     assert dead(decision) == [("a", "duplicate_feedback")]
 
@@ -206,31 +213,31 @@ def old(path: Path) -> Path:
 
 
 def test_a_ledger_of_an_older_release_goes_on(old):
-    ledger = FeedbackLedger(old, RULES)
-    decision = ledger.decide(6, [event("waits", 1001, 10)], [label("b", 1002)])
+    ledger = Ledger(old, RULES)
+    decision = ledger.enter(6, [event("waits", 1001, 10)], [label("b", 1002)])
     assert matched(decision) == [("waits", 1), ("b", 1)]
     assert decision.watermark == 990 * SECOND
     assert ledger.features(decision.matches) == [features_of("waits", 1001), features_of("b", 1000)]
     ledger.close()
-    again = FeedbackLedger(old, RULES)
-    assert again.decide(6, [], []) == decision
+    again = Ledger(old, RULES)
+    assert again.enter(6, [], []) == decision
     again.close()
 
 
 def test_a_match_that_an_older_release_has_promised_in_vain_becomes_a_dead_letter(old):
-    ledger = FeedbackLedger(old, RULES)
-    decision = ledger.decide(5, [], [])
+    ledger = Ledger(old, RULES)
+    decision = ledger.enter(5, [], [])
     assert matched(decision) == [("a", 1)]
     assert dead(decision) == [("c", "orphan_feedback"), ("gone", "late_feedback")]
     assert (decision.dead[-1].sequence, json.loads(decision.dead[-1].row)["label"]) == (5, 0)
     assert ledger.features(decision.matches) == [features_of("a", 1000)]
-    assert ledger.decide(5, [], []) == decision
+    assert ledger.enter(5, [], []) == decision
     ledger.close()
 
 
 def test_features_that_spark_has_joined_keep_the_promise_of_an_older_release(old):
-    ledger = FeedbackLedger(old, RULES)
-    decision = ledger.decide(5, [], [], joined={("gone", 8): b"joined"})
+    ledger = Ledger(old, RULES)
+    decision = ledger.enter(5, [], [], joined={("gone", 8): b"joined"})
     assert ledger.features(decision.matches) == [features_of("a", 1000), b"joined"]
     ledger.close()
 
@@ -260,9 +267,9 @@ def second(path: Path) -> Path:
 
 
 def test_a_ledger_of_schema_2_goes_on(second):
-    ledger = FeedbackLedger(second, RULES)
+    ledger = Ledger(second, RULES)
     events = [event("b", 1001, 9), event("a", 1001, 10)]
-    decision = ledger.decide(5, events, [label("a", 1001), label("b", 1002), label("z", 1003)])
+    decision = ledger.enter(5, events, [label("a", 1001), label("b", 1002), label("z", 1003)])
     assert matched(decision) == [("a", 1), ("b", 1)]
     assert decision.duplicates == [10]
     assert dead(decision) == [("z", "duplicate_feedback")]
@@ -271,9 +278,9 @@ def test_a_ledger_of_schema_2_goes_on(second):
 
 
 def test_a_ledger_of_a_newer_release_is_refused_and_not_changed(path):
-    FeedbackLedger(path, RULES).close()
+    Ledger(path, RULES).close()
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("UPDATE meta SET value = 4 WHERE name = 'schema'")
     connection.close()
     with pytest.raises(NewerFormatError, match="ledger.sqlite is of format 4"):
-        FeedbackLedger(path, RULES)
+        Ledger(path, RULES)
