@@ -60,6 +60,26 @@ def choose_classes(counts: Mapping[str, int], column: str) -> tuple[str, ...]:
     return tuple(classes)
 
 
+def notes_on_classes(classes: Sequence[str]) -> list[str]:
+    """Return what of a model's classes may not be as it was meant."""
+    alike: dict[str, list[str]] = {}
+    for name in classes:
+        alike.setdefault(name.casefold(), []).append(name)
+    notes = [
+        f"labels {', '.join(names)} differ in nothing but capitals, and are classes of their own; "
+        "write them alike if they are one"
+        for names in alike.values()
+        if len(names) > 1
+    ]
+    quoted = [name for name in classes if len(name) > 1 and name[0] == name[-1] == '"']
+    if quoted:
+        notes.append(
+            f"labels such as {quoted[0]} have quotes of their own: in CSV a quote counts as one "
+            "only where nothing stands before it, not even a space"
+        )
+    return notes
+
+
 def _question(
     counts: Mapping[str, int], column: str, classes: Sequence[str], common: Sequence[str]
 ) -> str:

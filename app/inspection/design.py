@@ -10,7 +10,7 @@ from app.contract import Encoding, FixedContract
 from app.errors import UserError
 from app.files.reading.text_stream import TextFormat
 from app.inspection.class_counts import LabelCounts, count_labels
-from app.inspection.classes import choose_classes, named_classes
+from app.inspection.classes import choose_classes, named_classes, notes_on_classes
 from app.inspection.look import InputLook, encoding_of, look_at, notes_on
 from app.parsing.row_parser import ParsingRules
 
@@ -108,6 +108,7 @@ def design_of(
             for note in notes:
                 error.add_note(note)
             raise
+    notes += notes_on_classes(classes)
     return Design(FixedContract(features, classes, encoding), look, labels, tuple(notes))
 
 

@@ -156,6 +156,8 @@ def _refuse(column: ColumnLook, kind: str) -> None:
             f"{held}which is not a number; if it is one, give --decimal , or --thousands , and "
             "otherwise name it in --categorical"
         )
+    if kind == TEXT and isinstance(column.odd, dict | list):
+        raise UserError(f"{held}which is nested and no number; {instead}")
     if kind == TEXT:
         n = f"more than {len(column.counts):,}" if column.has_more else f"{len(column.counts):,}"
         raise UserError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.files.reading import svmlight
 from app.files.reading.lines import COMMAS, CsvDialect, csv_cells
@@ -15,6 +15,8 @@ from app.files.reading.text_stream import TextFormat
 CSV, JSON, ARFF, LIBSVM = "csv", "json", "arff", "libsvm"
 TEXT_FORMATS = (CSV, JSON, ARFF, LIBSVM)
 
+# Excel writes it, and reads it.
+_DELIMITER_LINE = re.compile(r"sep=([^\w\s]|\t)", re.IGNORECASE)
 _ATTRIBUTE = re.compile(
     r"""@attribute\s+(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"|([^\s{]+))""", re.IGNORECASE
 )
@@ -80,6 +82,9 @@ def beginning_of(
 def _of_csv(file: io.BufferedReader, text: TextFormat) -> Beginning:
     begin = file.tell()
     comment = text.comment.encode()
+    line, after = _first(Records(file, None, comment), begin)
+    if declared := _DELIMITER_LINE.fullmatch(line.rstrip("\r\n")):
+        begin, text = after, replace(text, delimiter=text.delimiter or declared[1])
     # What separates fields says what a quote is, and so where a record of several lines ends.
     dialect = text.dialect(_first(Records(file, None, comment), begin)[0])
     first, after = _first(Records(file, dialect, comment), begin)

@@ -11,7 +11,7 @@ from app.errors import UserError
 from app.files.paths import partition_of
 from app.files.reading.beginnings import ARFF, CSV
 from app.files.reading.readers import TEXT_COLUMN, TextRecords
-from app.files.reading.text_stream import AS_USUAL, TextFormat
+from app.files.reading.text_stream import AS_USUAL, TextFormat, open_text
 from app.files.sequence import START, FileSequence
 from app.parsing.cells import SOUND, numbers
 from app.parsing.json_rows import json_value, paths_of
@@ -20,6 +20,11 @@ from app.parsing.row_parser import raw_batch_of
 
 _SAMPLE_ROWS = 1000
 _SHOWN = 60
+_MOST_LISTED = 20
+
+_ZIP_MARK = b"PK\x03\x04"
+_TAR_MARK = 257, b"ustar"
+"""Where, and what."""
 
 
 def columns_of_file(path: str, file_format: str, text: TextFormat = AS_USUAL) -> tuple[str, ...]:
@@ -59,6 +64,7 @@ def csv_header(path: str, text: TextFormat = AS_USUAL) -> tuple[str, ...]:
     records.close()
     names = records.names or ()
     if any("\0" in name or "\ufffd" in name for name in names):
+        _refuse_archive(path)
         raise UserError(
             f"--input: {path} is not CSV text in {text.encoding.upper()}; if it is text, give its "
             "--encoding"
@@ -85,6 +91,7 @@ def arff_header(path: str, text: TextFormat = AS_USUAL) -> tuple[str, ...]:
     """
     records = _open(path, ARFF, text)
     if not records.names:
+        _refuse_archive(path)
         raise UserError(f"--input: {path} has no lines @attribute before a line @data")
     batches, _ = records.read(0, 1)
     records.close()
@@ -103,6 +110,7 @@ def json_columns(files: list[str], text: TextFormat = AS_USUAL) -> tuple[str, ..
     rows = [value for value in map(json_value, lines) if isinstance(value, dict)]
     columns = tuple(dict.fromkeys(name for row in rows for name in paths_of(row)))
     if not columns:
+        _refuse_archive(files[0])
         raise UserError(f"--input: {files[0]} holds no JSON object on its first lines, one a line")
     return columns
 
@@ -111,6 +119,7 @@ def parquet_schema(path: str) -> pa.Schema:
     try:
         return pq.read_schema(path)
     except (OSError, pa.ArrowInvalid) as error:
+        _refuse_archive(path)
         raise UserError(f"--input: {path} is not Parquet: {error}") from error
 
 
@@ -192,6 +201,27 @@ def _is_utf_8(line: bytes) -> bool:
 
 def _has_escapes(batch: pa.RecordBatch) -> bool:
     return any(b'\\"' in (line or b"") for line in batch[TEXT_COLUMN].to_pylist())
+
+
+def listed(columns: Sequence[str]) -> str:
+    """Return the names of columns for a message, of very many the first."""
+    if len(columns) <= _MOST_LISTED:
+        return ", ".join(columns)
+    return f"{', '.join(columns[:_MOST_LISTED])} and {len(columns) - _MOST_LISTED:,} others"
+
+
+def _refuse_archive(path: str) -> None:
+    """Refuse what holds files, which is no file of rows itself."""
+    try:
+        with open_text(path) as file:
+            look = file.read(_TAR_MARK[0] + len(_TAR_MARK[1]))
+    except OSError:
+        return
+    what = "a ZIP archive, as Excel's workbooks are too" if look.startswith(_ZIP_MARK) else None
+    if look[_TAR_MARK[0] :] == _TAR_MARK[1]:
+        what = "a tar archive"
+    if what is not None:
+        raise UserError(f"--input: {path} is {what}: unpack it, or save its rows as CSV")
 
 
 def _open(path: str, file_format: str, text: TextFormat) -> TextRecords:

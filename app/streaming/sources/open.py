@@ -19,6 +19,7 @@ from app.files.reading.text_stream import AS_USUAL, TextFormat
 from app.parsing.packed_rows import ARROW, JSON, PACKED
 from app.streaming.rows.layout import RowLayout
 from app.streaming.sources.directory import layout_of, read_directory
+from app.streaming.sources.file_columns import listed
 from app.streaming.sources.kafka import check_topic, read_kafka
 from app.streaming.sources.pace import Pace
 from app.streaming.sources.redis import read_redis_stream
@@ -197,7 +198,7 @@ def _refuse_missing(
     for name in needed:
         if name not in layout.columns:
             raise UserError(
-                f"--{option}: no column '{name}' in {spec}; there are: {', '.join(layout.columns)}"
+                f"--{option}: no column '{name}' in {spec}; there are: {listed(layout.columns)}"
             )
 
 

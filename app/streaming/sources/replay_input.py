@@ -26,6 +26,7 @@ from app.streaming.rows.rules import parsing_rules, text_format
 from app.streaming.sources.file_columns import (
     columns_of_file,
     has_number,
+    listed,
     note_on_partitions,
     notes_on_text,
     sample_columns,
@@ -203,7 +204,7 @@ def _check_named_columns(settings: InputSettings, columns: tuple[str, ...]) -> N
         if name not in columns:
             raise UserError(
                 f"--{option}: no column '{name}' in {settings.input}; "
-                f"there are: {', '.join(columns)}{_without_header(settings, columns)}"
+                f"there are: {listed(columns)}{_without_header(settings, columns)}"
             )
         if option == "features" and role_of.get(name) == "label":
             raise UserError(f"--features: column '{name}' is the label")

@@ -186,6 +186,23 @@ class TestTold:
 
 
 class TestClasses:
+    def test_those_that_differ_in_capitals_alone_are_noted(self, design):
+        labels = ["Yes", "no", "yes", "No", "YES", "no", "maybe"]
+        found = design(csv(x=range(35), y=labels * 5))
+        assert found.fixed.classes == ("No", "YES", "Yes", "maybe", "no", "yes")
+        assert found.notes == (
+            "labels No, no differ in nothing but capitals, and are classes of their own; write "
+            "them alike if they are one",
+            "labels YES, Yes, yes differ in nothing but capitals, and are classes of their own; "
+            "write them alike if they are one",
+        )
+
+    def test_quotes_after_a_space_are_noted(self, design):
+        found = design('x, y\n1, "a"\n2, "b"\n3, "a"\n4, "b"\n')
+        assert found.fixed.classes == ('"a"', '"b"')
+        (note,) = found.notes
+        assert note.startswith('labels such as "a" have quotes of their own')
+
     def test_they_are_in_order_numbers_first_and_by_value(self):
         counts = {"b": 5, "10": 5, "a": 5, "9": 5}
         assert choose_classes(counts, "y") == ("9", "10", "a", "b")
@@ -238,3 +255,11 @@ def test_rows_that_are_none_are_told_with_the_first_even_where_the_classes_are_n
         "header, or not its columns"
     ]
     assert design(content, classes=("a", "b")).notes == tuple(refused.value.__notes__)
+
+
+def test_nested_values_are_no_feature(design):
+    content = pa.table({"x": [1.0, 2.0], "at": [{"lat": 1.0}, {"lat": 2.0}], "y": ["a", "b"]})
+    with pytest.raises(
+        UserError, match=r"column 'at' holds \{'lat': 1.0\}, which is nested and no"
+    ):
+        design(content, "parquet")

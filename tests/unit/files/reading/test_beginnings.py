@@ -247,3 +247,22 @@ class TestPartitions:
         [batch], _ = FileSequence([str(path)], "json", ("x", "day")).read(START, 10)
         raw = raw_batch_of(batch, ("x", "day"))
         assert [raw.as_json(i) for i in range(2)] == ['{"x": 1, "day": "5"}', '{"day": 2}']
+
+
+class TestDelimiterLine:
+    """Excel begins a CSV with a line that names the delimiter."""
+
+    @pytest.mark.parametrize("size", CUTS)
+    @pytest.mark.parametrize("end", ["\n", "\r\n"])
+    @pytest.mark.parametrize("line", ["sep=;", "SEP=;", "\ufeffsep=;"])
+    def test_it_is_heeded_and_no_row(self, write, line, end, size):
+        path = write(end.join([line, "a;b", "1,5;x", "2;y", ""]))
+        assert header_of(path) == ("a", "b")
+        assert rows_of(path, ("a", "b"), size=size) == [("1,5", "x"), ("2", "y")]
+
+    def test_a_delimiter_that_is_given_counts(self, write):
+        path = write("sep=;\na|b\n1|2\n")
+        assert header_of(path, TextFormat(delimiter="|")) == ("a", "b")
+
+    def test_a_column_of_such_a_name_is_none(self, write):
+        assert header_of(write("sep=a\n1\n")) == ("sep=a",)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
+import tarfile
+import zipfile
 
 import pyarrow as pa
 import pytest
@@ -210,3 +213,32 @@ class TestEscapes:
     def test_where_some_lines_are_rows_they_are_not(self, write):
         path = write("x,note,y\n2,a,1\n" + self.LINE * 3)
         assert input_of(path, features=("x",)).features.names == ("x",)
+
+
+class TestRefusals:
+    def archive(self, kind: str) -> bytes:
+        file = io.BytesIO()
+        if kind == "zip":
+            with zipfile.ZipFile(file, "w") as archive:
+                archive.writestr("rows.csv", "a,y\n1,0\n")
+        else:
+            with tarfile.open(fileobj=file, mode="w:gz") as archive:
+                archive.addfile(tarfile.TarInfo("rows.csv"))
+        return file.getvalue()
+
+    @pytest.mark.parametrize("file_format", ["csv", "json", "arff", "parquet"])
+    @pytest.mark.parametrize(
+        ("kind", "what"),
+        [("zip", "a ZIP archive, as Excel's workbooks are too"), ("tar", "a tar archive")],
+    )
+    def test_an_archive_is_told_as_such(self, write, kind, what, file_format):
+        path = write(self.archive(kind))
+        assert refusal(path, file_format) == (
+            f"--input: {path} is {what}: unpack it, or save its rows as CSV"
+        )
+
+    def test_of_very_many_columns_the_first_are_named(self, write):
+        path = write(",".join(f"x{i}" for i in range(3000)) + "\n" + "1," * 2999 + "1\n")
+        message = refusal(path, label="gone")
+        assert message.endswith("there are: " + ", ".join(f"x{i}" for i in range(20))
+                                + " and 2,980 others")  # fmt: skip
