@@ -16,6 +16,7 @@ from app.errors import TooManyDeadLettersError, UserError
 from app.monitor.listener import Listener
 from app.streaming.replay import replay
 from app.streaming.stream import stream
+from tests.integration.streams import read_predictions
 
 INPUTS = Path(__file__).resolve().parents[3] / "shared" / "inputs"
 SMALL = {"n_hidden_layers": 2, "n_hidden_units": 8}
@@ -32,6 +33,7 @@ READ = {
     "classes_float": ({"classes": "0.0,1.0"}, 300, 300, 2, None),
     "cr_only": ({}, 300, 300, 2, None),
     "epoch_feature": ({}, 3000, 3000, 2, None),
+    "epoch_feature_rel": ({}, 3000, 3000, 2, None),
     "gz": ({}, 300, 300, 2, None),
     "gz_json": (JSON | LABEL, 300, 300, 2, None),
     "headerless": ({"header": False, "label": "c2"}, 300, 300, 2, None),
@@ -170,3 +172,40 @@ def test_times_that_are_none_are_dead_letters(tmp_path):
     done = replay(replay_of("time_formats", tmp_path, options))
     assert (done.total.rows_in, done.total.rows_learned) == (100, 20)
     assert done.total.dead_letters_by_reason == {"unparsable": 80}
+
+
+def test_numbers_that_are_none_are_told(tmp_path):
+    """Hexadecimal digits, and what no float32 holds; ten other spellings are numbers."""
+    done = replay(replay_of("big_sci", tmp_path, {}), heard := Heard())
+    assert (done.total.rows_in, done.total.rows_learned) == (120, 70)
+    assert done.total.dead_letters_by_reason == {"infinite_feature": 20, "unparsable": 30}
+    assert any("'0x1F', which is not a number" in note for note in heard.notes)
+
+
+def test_the_size_of_a_number_does_not_matter(tmp_path):
+    errors = [
+        replay(replay_of(name, tmp_path / name, {})).run.prequential_error
+        for name in ("epoch_feature", "epoch_feature_rel")
+    ]
+    assert errors == pytest.approx([0.015, 0.015], abs=0.01)
+
+
+def test_part_2_is_read_before_part_10(tmp_path):
+    replay(replay_of("numbered", tmp_path, XY | {"id": "id", "rows_per_batch": 20}))
+    ids = read_predictions(tmp_path).sort_values("batch_id", kind="stable")["event_id"]
+    parts = [name.partition("-")[0] for name in ids]
+    assert list(dict.fromkeys(parts)) == ["1", "2", "10"]
+
+
+def test_another_file_is_not_read_with_the_columns_of_the_first(tmp_path):
+    workdir, copy = tmp_path / "w", tmp_path / "a.csv"
+    copy.write_bytes((INPUTS / "switched" / "a.csv").read_bytes())
+    named = {"format": "csv", "label": "class", "workdir": workdir} | XY | SMALL
+    replay(settings_from(ReplaySettings, named | {"input": copy}))
+    with open(copy, "ab") as file:
+        file.write((INPUTS / "switched" / "a_more.txt").read_bytes())
+    other = settings_from(ReplaySettings, named | {"input": INPUTS / "switched" / "b.csv"})
+    done = replay(other).run
+    # What was appended to the first, and all of the second: each by the header of its own file.
+    assert (done.rows_learned, done.dead_letters) == (200 + 200, 0)
+    assert done.prequential_error < 0.05
