@@ -97,14 +97,9 @@ def census(path: Path, n: int) -> RealSet:
 
 def of_river(directory: Path) -> dict[str, RealSet]:
     """Return the sets of the river package; those in archives are unpacked."""
-    for archive, member, name in (
-        ("banana.zip", "banana.all.txt", "bananas.libsvm"),
-        ("segment.csv.zip", "segment.csv", "segment.csv"),
-    ):
+    for archive, name in (("banana.zip", "bananas.libsvm"), ("segment.csv.zip", "segment.csv")):
         with zipfile.ZipFile(RIVER / archive) as file:
-            found = next(each for each in file.namelist() if each.endswith(member)
-                         and not each.startswith("__"))  # fmt: skip
-            (directory / name).write_bytes(file.read(found))
+            (directory / name).write_bytes(file.read(file.namelist()[0]))
     csv, label = ("--format", "csv"), "--label"
     bananas = pd.DataFrame(
         [

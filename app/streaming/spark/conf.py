@@ -10,27 +10,6 @@ from pyspark.sql import SparkSession
 from app.streaming.spark.bridge import unless_lost
 
 QUERY_CONF = {
-    # These would take a third of the time of planning, for a plan they do not make any better.
-    "spark.sql.optimizer.excludedRules": ",".join(
-        f"org.apache.spark.sql.catalyst.optimizer.{rule}"
-        for rule in (
-            "BooleanSimplification",
-            "CollapseProject",
-            "FoldablePropagation",
-            "InferFiltersFromConstraints",
-            "NullPropagation",
-            "OptimizeCsvJsonExprs",
-            "PruneFilters",
-            "PushFoldableIntoBranches",
-            "RemoveRedundantAliases",
-            "ReplaceNullWithFalseInPredicate",
-            "SimplifyBinaryComparison",
-            "SimplifyCasts",
-            "SimplifyConditionals",
-            "SimplifyExtractValueOps",
-            "UnwrapCastInBinaryComparison",
-        )
-    ),
     # The default starts a process (readlink, chmod) for every file that it renames, and the work
     # directory is always a local or mounted one.
     "spark.sql.streaming.checkpointFileManagerClass": (
