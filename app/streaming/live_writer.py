@@ -182,7 +182,7 @@ class LiveWriter:
         # batch seldom comes alone, and one that looks large is worth a shuffle.
         slots = task_slots(df.sparkSession)
         tasks = scoring_tasks(slots, self._rows_before)
-        raw = df.coalesce(tasks) if tasks < slots else df.repartition(tasks)
+        raw = df.repartition(tasks) if 1 < tasks == slots else df.coalesce(tasks)
         if not self._is_joined:
             return scored_rows(raw, self._kinds, wanted) | {MATCH: _MATCHES.empty_table()}
         kept = dict(df.dtypes)["features"]
@@ -271,8 +271,7 @@ def _events(events: pa.Table, width: int) -> Events:
 def _labels(labels: pa.Table) -> Iterator[Label]:
     """Return the labels that passed validation."""
     good = labels.filter(pc.is_null(labels["reason"]))
-    columns = _columns(good, ["event_id", "sequence", "label_index", "row"])
-    ids, sequences, indices, rows = columns
+    ids, sequences, indices, rows = _columns(good, ["event_id", "sequence", "label_index", "row"])
     return map(Label, ids, _micros(good), sequences, indices, rows)
 
 

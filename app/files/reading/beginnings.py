@@ -85,8 +85,9 @@ def _of_csv(file: io.BufferedReader, text: TextFormat) -> Beginning:
     line, after = _first(Records(file, None, comment), begin)
     if declared := _DELIMITER_LINE.fullmatch(line.rstrip("\r\n")):
         begin, text = after, replace(text, delimiter=text.delimiter or declared[1])
+        line, _ = _first(Records(file, None, comment), begin)
     # What separates fields says what a quote is, and so where a record of several lines ends.
-    dialect = text.dialect(_first(Records(file, None, comment), begin)[0])
+    dialect = text.dialect(line)
     first, after = _first(Records(file, dialect, comment), begin)
     dialect = text.dialect(first)
     cells = csv_cells(first.strip(" \r\n"), dialect)

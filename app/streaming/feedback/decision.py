@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from operator import itemgetter
 from typing import NamedTuple
 
 
@@ -41,12 +39,6 @@ class Events:
     sequences: list[int]
     features: list[bytes | None]
     served: list[int | None]
-
-    @classmethod
-    def of(cls, events: Iterable[Event]) -> Events:
-        """Return events that come in any order."""
-        ordered = sorted(events, key=itemgetter(1, 2))
-        return cls(*map(list, zip(*ordered, strict=True))) if ordered else cls([], [], [], [], [])
 
     def __len__(self) -> int:
         return len(self.ids)

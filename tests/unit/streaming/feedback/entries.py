@@ -21,7 +21,9 @@ class Ledger(FeedbackLedger):
         labels: Iterable[Label],
         joined: Mapping[tuple[str, int], bytes] | None = None,
     ) -> Decision:
-        return self.decide(batch, Events.of(events), labels, joined=joined)
+        ordered = sorted(events, key=lambda each: (each.time, each.sequence))
+        columns = [[getattr(each, name) for each in ordered] for name in Event._fields]
+        return self.decide(batch, Events(*columns), labels, joined=joined)
 
 
 def event(name: str, time: float, sequence: int = 0) -> Event:
