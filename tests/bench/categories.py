@@ -7,8 +7,7 @@ more categories a column: the cost is to grow with the columns, not with what th
 from __future__ import annotations
 
 import argparse
-import os
-import time
+from functools import partial
 
 import numpy as np
 
@@ -16,13 +15,12 @@ from app.config.model import ModelConfig
 from app.model import HBPClassifier
 from app.model.backend import use_one_thread
 from tests.bench.figures import tell
+from tests.bench.learner import SIZES
+from tests.bench.turns import by_turns, keep_to_one_core
 
 N_NUMBERS, N_CATEGORICAL = 20, 20
 CATEGORIES = (2, 100, 1000)
 """How many each column has: 40, 2,000 and 20,000 slots in all."""
-
-SIZES = ((20, 100), (4, 32))
-"""Hidden layers and units; the paper's first."""
 
 _LIMIT = 1.5
 
@@ -55,18 +53,12 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    keep_to_one_core()
     use_one_thread()
-    for size in SIZES:
+    for size in SIZES[:2]:
         cases = {n: (model(size, n), *rows(options.rows, n)) for n in (0, *CATEGORIES)}
-        for learner, X, y in cases.values():
-            learner.partial_fit(X[:200], y[:200])
-        times = np.empty((options.rounds, len(cases)))
-        for turn in times:
-            for place, (learner, X, y) in enumerate(cases.values()):
-                started = time.perf_counter()
-                learner.partial_fit(X, y)
-                turn[place] = (time.perf_counter() - started) / options.rows * 1e6
+        calls = [partial(learner.partial_fit, X, y) for learner, X, y in cases.values()]
+        times = 1e6 / options.rows * by_turns(calls, options.rounds)
         numbers = np.median(times[:, 0])
         for place, n_categories in enumerate(CATEGORIES, 1):
             taken = np.median(times[:, place])

@@ -9,10 +9,9 @@ sets them apart.
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ import numpy as np
 from app.model import HBPClassifier
 from app.model.backend import use_one_thread
 from tests.bench.figures import tell
+from tests.bench.turns import by_turns, keep_to_one_core
 from tests.bench.yardstick import Yardstick, compiled
 
 SIZES = ((20, 100), (4, 32), (8, 64), (20, 256))
@@ -49,15 +49,7 @@ def microseconds_a_row(
 ) -> np.ndarray:
     """Return each learner's time a row, shape (rounds, n_learners); they take turns."""
     X, y = rows(n)
-    for learn in learners:
-        learn(X, y)
-    times = np.empty((rounds, len(learners)))
-    for turn in times:
-        for place, learn in enumerate(learners):
-            started = time.perf_counter()
-            learn(X, y)
-            turn[place] = (time.perf_counter() - started) / n * 1e6
-    return times
+    return 1e6 / n * by_turns([partial(learn, X, y) for learn in learners], rounds)
 
 
 def main() -> None:
@@ -65,7 +57,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=4096)
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    keep_to_one_core()
     use_one_thread()
     with tempfile.TemporaryDirectory() as directory:
         library = compiled(Path(directory))

@@ -8,10 +8,8 @@ turns.
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
-import time
-from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ from app.contract import NUMBERS, Category, Contract, Encoding
 from app.files.sequence import START, FileSequence
 from app.parsing.row_parser import RowParser
 from tests.bench.figures import tell
+from tests.bench.turns import by_turns, keep_to_one_core
 
 N_FEATURES, N_CATEGORICAL, N_CATEGORIES = 28, 8, 100
 SECONDS_A_MILLION = {"parquet": 3.0, "csv": 6.0, "json": 10.0}
@@ -71,9 +70,8 @@ def write(rows: pa.Table, row_format: str, path: Path) -> None:
         rows.to_pandas().to_json(path, orient="records", lines=True)
 
 
-def seconds(path: Path, row_format: str, parser: RowParser) -> float:
-    """Return how long it takes to read and parse a file."""
-    started = time.perf_counter()
+def read(path: Path, row_format: str, parser: RowParser) -> None:
+    """Read and parse a file."""
     sequence = FileSequence([str(path)], row_format, parser.needed)
     position, n_good = dict(START), 0
     while True:
@@ -82,43 +80,30 @@ def seconds(path: Path, row_format: str, parser: RowParser) -> float:
             break
         position = end
         n_good += sum(parser.parse(batch)["reason"].null_count for batch in batches)
-    taken = time.perf_counter() - started
     sequence.close()
     if n_good != end["row"]:
         raise SystemExit(f"{path.name}: {end['row'] - n_good} of {end['row']} rows are bad")
-    return taken
-
-
-def by_turns(
-    paths: Mapping[bool, Path], row_format: str, rounds: int, n: int
-) -> Mapping[bool, Sequence[float]]:
-    """Return the seconds a million rows of each table, a figure a round."""
-    parsers = {is_mixed: RowParser(contract(is_mixed=is_mixed)) for is_mixed in paths}
-    taken: dict[bool, list[float]] = {is_mixed: [] for is_mixed in paths}
-    for _ in range(rounds):
-        for is_mixed, path in paths.items():
-            taken[is_mixed].append(seconds(path, row_format, parsers[is_mixed]) * 1e6 / n)
-    return taken
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.rows", description=__doc__)
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    arguments = argparse.ArgumentParser(prog="python -m tests.bench.rows", description=__doc__)
+    arguments.add_argument("--rows", type=int, default=1_000_000)
+    arguments.add_argument("--rounds", type=int, default=3)
+    options = arguments.parse_args()
+    keep_to_one_core()
     pa.set_cpu_count(1)
     with tempfile.TemporaryDirectory() as directory:
         for row_format, limit in SECONDS_A_MILLION.items():
-            paths = {}
+            calls = []
             for is_mixed in (False, True):
-                paths[is_mixed] = (
-                    Path(directory) / f"{'mixed' if is_mixed else 'plain'}.{row_format}"
-                )
-                write(table(options.rows, is_mixed=is_mixed), row_format, paths[is_mixed])
-            taken = by_turns(paths, row_format, options.rounds, options.rows)
-            plain, mixed = (float(np.median(taken[is_mixed])) for is_mixed in (False, True))
-            ratio = float(np.median(np.divide(taken[True], taken[False])))
+                name = "mixed" if is_mixed else "plain"
+                path = Path(directory) / f"{name}.{row_format}"
+                write(table(options.rows, is_mixed=is_mixed), row_format, path)
+                parser = RowParser(contract(is_mixed=is_mixed))
+                calls.append(partial(read, path, row_format, parser))
+            times = 1e6 / options.rows * by_turns(calls, options.rounds)
+            plain, mixed = np.median(times, axis=0)
+            ratio = np.median(times[:, 1] / times[:, 0])
             print(
                 f"{row_format}: {plain:.2f} s a million rows, {mixed:.2f} s with categories and "
                 f"missing values: {ratio:.2f}",
@@ -131,8 +116,6 @@ def main() -> None:
                 "<= 1.3",
                 f"{mixed:.2f} s",
             )
-            for path in paths.values():
-                path.unlink()
 
 
 if __name__ == "__main__":

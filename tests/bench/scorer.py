@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import random
 import tempfile
 import time
@@ -31,6 +30,7 @@ from app.parsing.row_parser import RowParser
 from app.registry.version import ModelVersion
 from app.scoring.live_model import InitialModel, LiveModel, ModelSource
 from tests.bench.figures import tell
+from tests.bench.turns import by_turns, keep_to_one_core
 from tests.redis_server import RedisServer
 from tests.unit.places import Place
 from udfs.model_cache import WorkerModel, live_model
@@ -108,19 +108,6 @@ def forward_of(live: LiveModel, X: np.ndarray) -> Callable[[], object]:
     return lambda: [live._scorer._forward(live._tensors, tensor).numpy() for tensor in tensors]
 
 
-def by_turns(calls: list[Callable[[], object]], rounds: int) -> np.ndarray:
-    """Return each call's time in milliseconds, shape (rounds, n_calls)."""
-    for call in calls:
-        call()
-    times = np.empty((rounds, len(calls)))
-    for turn in times:
-        for place, call in enumerate(calls):
-            started = time.perf_counter()
-            call()
-            turn[place] = (time.perf_counter() - started) * 1e3
-    return times
-
-
 def compare(published: Published, n: int, rounds: int) -> None:
     """Print one line of the table."""
     X = np.random.default_rng(0).normal(size=(n, N_FEATURES))
@@ -135,7 +122,7 @@ def compare(published: Published, n: int, rounds: int) -> None:
         ],
         rounds,
     )
-    forward, udf, whole, check = times.T
+    forward, udf, whole, check = 1e3 * times.T
     tell(
         f"scoring {n:,} rows in the UDF: rows a second over the bare forward's",
         np.median(forward / udf),
@@ -193,7 +180,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.scorer", description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    keep_to_one_core()
     use_one_thread()
     with published() as model:
         print(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from app.streaming.feedback.decision import Event
@@ -18,18 +15,6 @@ from tests.unit.streaming.feedback.entries import (
     label,
     matched,
 )
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.sqlite"
-
-
-@pytest.fixture
-def ledger(path: Path) -> Iterator[Ledger]:
-    ledger = Ledger(path, RULES)
-    yield ledger
-    ledger.close()
 
 
 def without_features(name: str, time: float, sequence: int = 0) -> Event:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 import sqlite3
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -14,13 +12,6 @@ from app.streaming.feedback.batch_entry import BatchEntry
 from app.streaming.feedback.decision import Event, Label, Match
 from app.streaming.feedback.join_window import SECOND
 from tests.unit.streaming.feedback.entries import RULES, Ledger, dead, event, label, matched
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = Ledger(tmp_path / "ledger.sqlite", RULES)
-    yield ledger
-    ledger.close()
 
 
 def test_a_label_meets_its_event_of_the_same_batch(ledger):

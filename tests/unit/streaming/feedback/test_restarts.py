@@ -27,11 +27,6 @@ MEDIUM = JoinWindow(label_timeout=60, lateness=0, max_lag=60)
 LONG = JoinWindow(label_timeout=3600, lateness=0, max_lag=3600)
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.sqlite"
-
-
 class Runs:
     """Runs of one query, each batch of which is tried twice."""
 
