@@ -21,8 +21,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow.dataset as ds
-from river import compose, forest, linear_model, optim, preprocessing, stats
+from river import linear_model, optim, stats
 from sklearn.metrics import roc_auc_score
+
+from tests.bench.rivals import rivals
 
 CLASSES = ("on time", "late")
 ROLES = ["flight_id", "scheduled_departure"]
@@ -88,17 +90,6 @@ def in_order(events: pd.DataFrame, feedback: pd.DataFrame) -> Iterator[tuple[str
     yield from zip(every["id"], every["label"], strict=True)
 
 
-def rivals() -> dict[str, Any]:
-    """Return River's learners: the linear one on one-hot categories, as the network has them."""
-    numbers = compose.SelectType(float) | preprocessing.StandardScaler()
-    categories = compose.SelectType(str) | preprocessing.OneHotEncoder()
-    linear = linear_model.LogisticRegression(optim.SGD(0.01))
-    return {
-        "logistic regression": (numbers + categories) | linear,
-        "adaptive random forest": forest.ARFClassifier(n_models=10, seed=0),
-    }
-
-
 def rows_of(events: pd.DataFrame) -> dict[str, dict[str, float | str]]:
     """Return the features by flight: a missing number is the mean so far, as in the network."""
     means: dict[str, stats.Mean] = {}
@@ -153,7 +144,7 @@ def main() -> None:
     if options.without_rivals:
         return
     rows, order = rows_of(events), list(in_order(events, feedback))
-    for name, model in rivals().items():
+    for name, model in rivals(linear_model.LogisticRegression(optim.SGD(0.01))).items():
         began = time.perf_counter()
         error, auc = measured(*course(model, rows, order))
         print(

@@ -23,7 +23,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import river
-from river import compose, forest, linear_model, multiclass, preprocessing
+from river import linear_model, multiclass
+
+from tests.bench.rivals import rivals
 
 RIVER = Path(river.__file__).parent / "datasets"
 Rows = Iterator[tuple[dict[str, Any], str]]
@@ -148,17 +150,6 @@ def replayed(data: RealSet, workdir: Path) -> tuple[float, dict[str, Any]]:
     return summary["prequential_error"], summary
 
 
-def rivals() -> dict[str, Any]:
-    """Return River's learners, the linear one on standardised numbers and one-hot categories."""
-    numbers = compose.SelectType(float) | preprocessing.StandardScaler()
-    categories = compose.SelectType(str) | preprocessing.OneHotEncoder()
-    linear = multiclass.OneVsRestClassifier(linear_model.LogisticRegression())
-    return {
-        "logistic": (numbers + categories) | linear,
-        "forest": forest.ARFClassifier(n_models=10, seed=0),
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.real", description=__doc__)
     parser.add_argument("--made-rows", type=int, default=20_000)
@@ -179,7 +170,8 @@ def main() -> None:
             others = [1 - labels.value_counts(normalize=True).max()]
             others.append(float((labels != labels.shift()).iloc[1:].mean()))
             if not options.without_rivals:
-                others += [_error_of(model, data.rows()) for model in rivals().values()]
+                linear = multiclass.OneVsRestClassifier(linear_model.LogisticRegression())
+                others += [_error_of(model, data.rows()) for model in rivals(linear).values()]
             counts = f"{len(labels):>10,}{summary['dead_letters']:>10,}"
             errors = "".join(f"{100 * each:>10.2f}" for each in (error, *others))
             lines.append(f"{name:<16}{counts}{errors}")
