@@ -9,6 +9,7 @@ RUNTIME := $(VENV)/.installed-report
 TESTING := $(VENV)/.installed-test
 CHECKING := $(VENV)/.installed-dev
 DOCUMENTING := $(VENV)/.installed-docs
+COMPARING := $(VENV)/.installed-forests
 
 PYTEST_OPTIONS := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 # No server and no JVM.
@@ -70,7 +71,8 @@ bench: $(TESTING) ## Measure reading, learning, scoring, the loop, live streams 
 paper: $(TESTING) ## Learn the paper's streams, 1,000,000 rows each; table and figures in paper/
 	$(BIN)/python -m tests.bench.paper --output paper
 
-quality: $(TESTING) ## Learn a dozen unlike streams with the defaults, beside fixed depths
+quality: $(TESTING) $(COMPARING) ## Learn unlike streams and spoilt rows with the defaults, beside fixed depths and forests (hours)
+	$(BIN)/python -m tests.bench.robust
 	$(BIN)/python -m tests.bench.quality
 
 soak: $(TESTING) ## Run an hour of stream, and 5,000 batches; print how memory and state grow (half an hour)

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import rich_click as click
 from docstring_parser import DocstringStyle, parse
 
-from app.config.model import DEFAULT_VARIANT, VARIANTS
 from app.config.options import Option, option_name, options_of
+from app.config.variants import DEFAULT_VARIANT, VARIANTS
 
 NumberT = TypeVar("NumberT", int, float)
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])

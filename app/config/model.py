@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from app.config.learning import CANDIDATES, FEWEST_LEAVES, MOST_LEAVES, TREES_BYTES
 from app.config.options import MODEL, Option
 from app.config.validation import (
     is_real,
@@ -14,55 +15,13 @@ from app.config.validation import (
     require_choice,
     require_int,
 )
+from app.config.variants import ALONE, DEFAULT_VARIANT, VARIANTS
 
 HEDGE_LOSSES = ("bounded", "minmax", "raw")
-LOSS_BOUND = 4.0
-"""Nats at which ``hedge_loss="bounded"`` cuts a head's cross-entropy."""
 HEADS = ("all", "last")
 INPUT_HEADS = ("recursive", "sgd", "none")
 ENGINES = ("numba", "xla")
 DTYPES = ("float32", "float64")
-HEAD_BOOST_ROWS = 2000
-"""Rows after which half of ``head_boost`` is left."""
-DEFAULT_VARIANT = "fast"
-VARIANTS: dict[str, dict[str, Any]] = {
-    DEFAULT_VARIANT: {
-        "learning_rate": 0.04,
-        "beta": 0.99,
-        "smoothing": 0.2,
-        "hedge_loss": "minmax",
-        "head_rate": 0.015625,
-        "head_boost": 3.0,
-        "scale_heads_by_alpha": False,
-        "input_head": "recursive",
-        "gradient_clip_norm": 3.0,
-    },
-    "paper": {
-        "learning_rate": 0.01,
-        "beta": 0.99,
-        "smoothing": 0.2,
-        "hedge_loss": "minmax",
-        "head_rate": 1.0,
-        "head_boost": 0.0,
-        "scale_heads_by_alpha": True,
-        "input_head": "none",
-        "gradient_clip_norm": 0.0,
-    },
-    "backprop": {
-        "learning_rate": 0.01,
-        "beta": 0.99,
-        "smoothing": 0.2,
-        "hedge_loss": "raw",
-        "head_rate": 1.0,
-        "head_boost": 0.0,
-        "scale_heads_by_alpha": False,
-        "input_head": "none",
-        "gradient_clip_norm": 10.0,
-        "heads": "last",
-    },
-}
-"""What each variant sets, where the user does not."""
-
 BALANCED = "balanced"
 
 MAX_RECURSIVE_FEATURES = 500
@@ -76,7 +35,10 @@ _NUMBERS: dict[str, tuple[Callable[[float], bool], str]] = {
     "beta": (lambda value: 0 < value < 1, "between 0 and 1"),
     "smoothing": (lambda value: 0 <= value <= 1, "from 0 to 1"),
     "gradient_clip_norm": (lambda value: value >= 0, "a number of at least 0"),
+    "recursive_drift": (lambda value: value >= 0, "a number of at least 0"),
 }
+_COUNTS = ("scaler_window", "n_random_features", "shallow_layers", "n_trees")
+_NEEDS_STACKING = ("n_random_features", "shallow_layers", "n_trees")
 _CHOICES = {
     "variant": tuple(VARIANTS),
     "hedge_loss": HEDGE_LOSSES,
@@ -99,10 +61,10 @@ class ModelOptions:
         Depth L, the number of hidden layers.
     n_hidden_units
         Width H of each hidden layer.
-    variant : {"fast", "paper", "backprop"}
-        What the options below are if not given: the default, tuned on unlike streams; Hedge
-        Backpropagation as published; or one head on the last layer, which is online
-        backpropagation of a fixed depth.
+    variant : {"stacked", "fast", "paper", "backprop"}
+        What the options below are if not given: the default, several experts and a stack of
+        them; the network alone, tuned on unlike streams; Hedge Backpropagation as published; or
+        one head on the last layer, which is online backpropagation of a fixed depth.
     learning_rate
         Step size eta of plain SGD.
     beta
@@ -124,8 +86,25 @@ class ModelOptions:
     input_head : {"recursive", "sgd", "none"}
         How a head on the input itself (head 0 of the paper) learns, if there is one: by
         recursive logistic regression, or by gradient as the others.
+    recursive_drift
+        What is added to each variance of a recursive head with each row, so that it goes on
+        learning.
+    stacking
+        Whether the network, its input head, and the experts below are mixed by logistic
+        regression. If not, there are none of these, and alpha alone mixes.
+    n_random_features
+        Units of the head on random features, which learns as the recursive one; 0 for none.
+    shallow_layers
+        Layers of a second network, of one head and a fixed rate; 0 for none.
+    n_trees
+        Trees; 0 for none.
+    horizon
+        Rows between a prediction and its label, K: what chooses between the experts learns from
+        what they said by a state up to K rows old. 0 where a label is there with the next row.
     standardize
         Whether rows are standardised by running moments.
+    scaler_window
+        Rows that the moments reach back, in which outliers are cut; 0 for all rows as they are.
     gradient_clip_norm
         Largest Euclidean norm of one layer's gradient; 0 leaves it alone.
     update_batch_size
@@ -160,7 +139,14 @@ class ModelOptions:
     scale_heads_by_alpha: bool | None = None
     heads: str | None = None
     input_head: Annotated[str | None, Option(MODEL, choices=INPUT_HEADS)] = None
+    recursive_drift: float | None = None
+    stacking: bool | None = None
+    n_random_features: int | None = None
+    shallow_layers: int | None = None
+    n_trees: Annotated[int | None, Option(MODEL)] = None
+    horizon: Annotated[int, Option(MODEL)] = 0
     standardize: bool = True
+    scaler_window: int | None = None
     gradient_clip_norm: Annotated[float | None, Option(MODEL)] = None
     update_batch_size: Annotated[int, Option(MODEL)] = 1
     class_weight: Annotated[str | None, Option(MODEL, metavar="balanced|A=5,B=1")] = None
@@ -171,7 +157,8 @@ class ModelOptions:
     def __post_init__(self) -> None:
         for name in ("n_hidden_layers", "n_hidden_units", "update_batch_size"):
             require_int(self, name, 1)
-        require_int(self, "seed", 0)
+        for name in ("seed", "horizon"):
+            require_int(self, name, 0)
         require(
             isinstance(self.standardize, bool), "standardize", "True or False", self.standardize
         )
@@ -182,13 +169,25 @@ class ModelOptions:
             value = getattr(self, name)
             if value is not None:
                 require(is_real(value) and is_sound(value), name, expected, value)
-        scaled = self.scale_heads_by_alpha
-        sound = scaled is None or isinstance(scaled, bool)
-        require(sound, "scale_heads_by_alpha", "True or False", scaled)
+        for name in ("scale_heads_by_alpha", "stacking"):
+            value = getattr(self, name)
+            require(value is None or isinstance(value, bool), name, "True or False", value)
+        for name in _COUNTS:
+            if getattr(self, name) is not None:
+                require_int(self, name, 0)
+        require(self.n_trees != 1, "n_trees", "0, or at least 2", self.n_trees)
+        self._check_stacking()
         if self.class_weight not in (None, BALANCED):
             weights_by_label(str(self.class_weight))
         one_row = self.engine != "numba" or self.update_batch_size == 1
         require(one_row, "engine", "xla, for an update_batch_size above 1", self.engine)
+
+    def _check_stacking(self) -> None:
+        stacks = VARIANTS[self.variant]["stacking"] if self.stacking is None else self.stacking
+        for name in () if stacks else (*_NEEDS_STACKING, "horizon"):
+            require(not getattr(self, name), name, "0 without stacking", getattr(self, name))
+        windowed = self.scaler_window != 0 or not (stacks and self.standardize)
+        require(windowed, "scaler_window", "at least 1 with stacking", self.scaler_window)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,10 +237,17 @@ class ModelConfig(ModelOptions):
         require_int(self, "n_classes", 2)
         super().__post_init__()
         self._check_inputs()
-        settings = {"heads": "all", "engine": "numba" if self.update_batch_size == 1 else "xla"}
+        engine = "numba" if self.update_batch_size == 1 else "xla"
+        settings: dict[str, Any] = {"heads": "all", "engine": engine}
         settings |= VARIANTS[self.variant]
         if settings["input_head"] == "recursive" and self.n_numbers > MAX_RECURSIVE_FEATURES:
             settings["input_head"] = "sgd"
+        if self.stacking is False:
+            settings |= {name: ALONE[name] for name in _NEEDS_STACKING}
+        if self._leaves(settings["n_trees"]) < FEWEST_LEAVES:
+            settings["n_trees"] = 0
+        if not self.standardize:
+            settings["scaler_window"] = 0
         for name, value in settings.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
@@ -285,6 +291,32 @@ class ModelConfig(ModelOptions):
     def n_inputs(self) -> int:
         """What the first layer sees of a row: W."""
         return self.n_numbers + len(self.indicators) + sum(self.category_slots)
+
+    @property
+    def n_careful_trees(self) -> int:
+        """Trees of the first kind; those of the second split sooner."""
+        return (self.n_trees or 0) + 1 >> 1
+
+    def _leaves(self, n_trees: int) -> int:
+        """Return how many leaves each of so many trees may have, a power of two."""
+        leaf = n_trees * CANDIDATES * (self.n_classes + 1) * 4
+        leaves = MOST_LEAVES
+        while leaves * leaf > TREES_BYTES:
+            leaves //= 2
+        return leaves
+
+    @property
+    def n_tree_leaves(self) -> int:
+        """Leaves of a tree at most, as many as fit a state."""
+        return max(self._leaves(self.n_trees or 0), FEWEST_LEAVES)
+
+    @property
+    def n_experts(self) -> int:
+        """How many the stack mixes: 0 without one."""
+        if not self.stacking:
+            return 0
+        found = (self.has_input_head, self.n_random_features, self.shallow_layers)
+        return 1 + sum(map(bool, found)) + 2 * bool(self.n_trees)
 
     @property
     def head_layers(self) -> tuple[int, ...]:

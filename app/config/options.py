@@ -18,7 +18,12 @@ PANELS = OPTIONS, ROWS, TEXT, MATCHING, REGISTRY, MODEL = (
 )
 """Headings of the help, in order."""
 
-_OPTION_NAMES = {"n_hidden_layers": "layers", "n_hidden_units": "units", "sinks": "sink"}
+_OPTION_NAMES = {
+    "n_hidden_layers": "layers",
+    "n_hidden_units": "units",
+    "n_trees": "trees",
+    "sinks": "sink",
+}
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,11 @@ import numpy as np
 from app.config.model import ModelConfig
 from app.errors import InvalidRowsError
 from app.model.backend import tf
-from app.model.learner import learner_of
-from app.model.network import HedgedNetwork, initial_state
-from app.model.scorer import Scorer, as_rows
+from app.model.columns import as_rows
+from app.model.forward.network import HedgedNetwork
+from app.model.forward.scorer import Scorer
+from app.model.initial import initial_state
+from app.model.learner import Learner
 from app.model.state import State, check_state
 
 
@@ -78,7 +80,7 @@ class HBPClassifier:
     def __init__(self, n_features: int, n_classes: int, **options: Any) -> None:
         self.config = ModelConfig(n_features=n_features, n_classes=n_classes, **options)
         network = HedgedNetwork(self.config)
-        self._learner = learner_of(self.config)
+        self._learner = Learner(self.config)
         self._scorer = Scorer(self.config, network)
         self.set_state(initial_state(network, self.config))
 
@@ -139,6 +141,15 @@ class HBPClassifier:
     def alpha(self) -> np.ndarray:
         """Hedge weights, shape (n_heads,), shallow to deep; they sum to 1."""
         return self._learner.alpha
+
+    @property
+    def met(self) -> dict[str, int]:
+        """How often the learner had to guard itself, since the first row.
+
+        ``outliers_clipped``, numbers cut before they entered the moments; ``columns_rescaled``,
+        columns whose moments were taken anew; ``layers_reset``, layers that started over.
+        """
+        return self._learner.met
 
     def get_state(self) -> State:
         """Return everything that learning changes, see :mod:`app.model.state`."""

@@ -28,13 +28,22 @@ class LayerWatch:
         self._warn = warn
         self._has_warned = False
 
-    def __call__(self, state: State, features: np.ndarray) -> None:
-        """Look at what a state does with the last rows, of shape (n, D), if there are enough."""
+    def __call__(self, state: State, features: np.ndarray, n_reset: int) -> None:
+        """Look at what a state does with the last rows, of shape (n, D), if there are enough.
+
+        ``n_reset`` layers have started over in these rows, which a model with stacking does.
+        """
         rows = features[-_LEAST_ROWS:]
-        if self._has_warned or len(rows) < _LEAST_ROWS:
+        if n_reset and not self._has_warned:
+            self._has_warned = True
+            self._warn(
+                "a hidden layer of which no unit fired any more has started over. A smaller "
+                "--learning-rate or --gradient-clip-norm keeps layers alive"
+            )
+        if self._config.stacking or self._has_warned or len(rows) < _LEAST_ROWS:
             return
         # On first use: with it comes TensorFlow, which is imported while the JVM starts.
-        from app.model.network import dead_layers
+        from app.model.forward.network import dead_layers
 
         dead = dead_layers(state, rows, self._config)
         if dead:

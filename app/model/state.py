@@ -15,11 +15,34 @@ key                        shape         dtype     what
 ``row_count``              ()            int64     rows learned
 ``class_count``            (C,)          int64     only with balanced weights: rows learned
 ``scaler_mean``            (N,)          float64   only when standardising
-``scaler_m2``              (N,)          float64   sum of squared deviations
-``scaler_count``           (N,)          float64   only when imputing: numbers in the two
+``scaler_m2``              (N,)          float64   sum of squared deviations; the variance, with
+                                                   a window, is ``scaler_variance``
+``scaler_count``           (N,)          float64   when imputing, or with a window: numbers in them
+``scaler_recent_mean``     (N,)          float64   with a window: moments of the last 100 rows,
+``scaler_recent_variance``                         which take over when a scale has changed
+``scaler_origin``          (N,)          float64   with a window: the first number of each column
+``outlier_count``          ()            int64     with a window: numbers that were cut,
+``rescale_count``                                  and moments that were taken over
 ``pending_features``       (B - 1, D)    float64   only with B > 1: rows that wait
 ``pending_labels``         (B - 1,)      int32     for their group of B to be full
 ``pending_count``          ()            int64     how many of them are set
+``stack_weights``          (2 E,)        float64   with stacking, of E experts: of their
+                                                   log-probabilities, then of their votes
+``stack_covariance``       (2 E, 2 E)    float64   of these weights
+``layer_silence``          (L,)          int64     with stacking: rows since a unit fired,
+``layer_reset_count``      ()            int64     and layers that started over
+``random_kernel``          (W, U)        model's   the random features, which never change,
+``random_bias``            (U,)          model's   and their head
+``random_head_kernel``     (U, C)        model's
+``random_head_bias``       (C,)          model's
+``random_head_covariance`` (U+1, U+1)    float64
+``shallow_kernel_{l}``     (in, H)       model's   the shallow network, and its head
+``shallow_bias_{l}``       (H,)          model's
+``shallow_head_kernel``    (H, C)        model's
+``shallow_head_bias``      (C,)          model's
+``tree_...``, ``leaf_...``                         see :mod:`app.model.kernels.forest`
+``served_...``                                     with a horizon: what predicts, of the state that
+                                                   was served a horizon ago
 =========================  ============  ========  ==============================
 
 N of the D columns are numbers; W is :attr:`app.config.model.ModelConfig.n_inputs`. With an input
@@ -30,28 +53,72 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 
 import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
+from app.config.learning import CANDIDATES
 from app.config.model import BALANCED, ModelConfig
 from app.errors import InvalidParameterError, StateError
 
 State = dict[str, np.ndarray]
+Trees = dict[str, tuple[str, str | None]]
+NODES: Trees = {
+    "tree_feature": ("TM", "int32"),
+    "tree_threshold": ("TM", None),
+    "tree_child": ("TM", "int32"),
+    "tree_counts": ("TMC", None),
+}
+"""What trees predict by: the axes of each array and its dtype, None for the model's."""
+GROWTH: Trees = {
+    "tree_slot": ("TM", "int32"),
+    "leaf_first": ("TS", "int32"),
+    "leaf_drawn": ("TS", "int32"),
+    "leaf_candidates": ("TSK", None),
+    "leaf_left": ("TSKC", None),
+    "leaf_seen": ("TSC", None),
+    "leaf_looked": ("TS", None),
+    "tree_nodes": ("T", "int32"),
+    "tree_age": ("T", "int64"),
+    "tree_error": ("T", "float64"),
+    "tree_best": ("T", "float64"),
+}
+"""What they grow by, see :class:`app.model.kernels.forest.Growth`."""
 
 _HEADER_LENGTH_BYTES = 8
 _CHECKSUM = "metadata_sha256"
-_LATER_SETTINGS = ("category_slots", "class_weight", "class_weights", "imputes", "indicators")
+_LATER_SETTINGS = (
+    "category_slots",
+    "class_weight",
+    "class_weights",
+    "horizon",
+    "imputes",
+    "indicators",
+    "n_random_features",
+    "n_trees",
+    "recursive_drift",
+    "scaler_window",
+    "shallow_layers",
+    "stacking",
+)
+SERVED = "served_"
+"""Prefix of the arrays of the state that was served a horizon ago."""
+_NOT_SERVED = re.compile(r"scaler_recent_.*|.*_covariance|input_head_variance|random_(kernel|bias)")
+"""What a prediction is not made of, or never changes."""
 
 
-def state_layout(config: ModelConfig) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+Layout = dict[str, tuple[tuple[int, ...], np.dtype]]
+
+
+def state_layout(config: ModelConfig) -> Layout:
     """Return the shape and dtype that each array of a model's state must have."""
     D, H, C, L = config.n_features, config.n_hidden_units, config.n_classes, config.n_hidden_layers
     W, N = config.n_inputs, config.n_numbers
     real, wide, count = np.dtype(config.dtype), np.dtype("float64"), np.dtype("int64")
-    layout: dict[str, tuple[tuple[int, ...], np.dtype]] = {}
+    layout: Layout = {}
     for layer in range(L):
         layout[f"hidden_kernel_{layer}"] = ((W if layer == 0 else H, H), real)
         layout[f"hidden_bias_{layer}"] = ((H,), real)
@@ -70,15 +137,64 @@ def state_layout(config: ModelConfig) -> dict[str, tuple[tuple[int, ...], np.dty
     if config.class_weight == BALANCED:
         layout["class_count"] = ((C,), count)
     if config.standardize:
-        layout["scaler_mean"] = ((N,), wide)
-        layout["scaler_m2"] = ((N,), wide)
-        if config.imputes:
-            layout["scaler_count"] = ((N,), wide)
+        layout |= _scaler_layout(config)
     if config.update_batch_size > 1:
         waiting = config.update_batch_size - 1
         layout["pending_features"] = ((waiting, D), wide)
         layout["pending_labels"] = ((waiting,), np.dtype("int32"))
         layout["pending_count"] = ((), count)
+    if config.stacking:
+        experts = _expert_layout(config)
+        if config.horizon:
+            found = (layout | experts).items()
+            layout |= {SERVED + name: spec for name, spec in found if serves(name)}
+        E = config.n_experts
+        layout |= experts
+        layout["layer_silence"] = ((L,), count)
+        layout["layer_reset_count"] = ((), count)
+        layout["stack_weights"] = ((2 * E,), wide)
+        layout["stack_covariance"] = ((2 * E, 2 * E), wide)
+    return layout
+
+
+def serves(name: str) -> bool:
+    """Return whether a prediction is made of an array, and not of what never changes."""
+    kinds = ("hidden_", "head_", "input_head_", "alpha", "scaler_", "random_", "shallow_", *NODES)
+    return name.startswith(kinds) and not _NOT_SERVED.fullmatch(name)
+
+
+def _scaler_layout(config: ModelConfig) -> Layout:
+    N, wide, count = (config.n_numbers,), np.dtype("float64"), np.dtype("int64")
+    if not config.scaler_window:
+        names = ["scaler_mean", "scaler_m2"] + ["scaler_count"] * config.imputes
+        return dict.fromkeys(names, (N, wide))
+    names = ["mean", "variance", "count", "recent_mean", "recent_variance", "origin"]
+    layout: Layout = {f"scaler_{name}": (N, wide) for name in names}
+    layout["outlier_count"] = layout["rescale_count"] = ((), count)
+    return layout
+
+
+def _expert_layout(config: ModelConfig) -> Layout:
+    W, H, C, U = config.n_inputs, config.n_hidden_units, config.n_classes, config.n_random_features
+    real, wide = np.dtype(config.dtype), np.dtype("float64")
+    layout: Layout = {}
+    if U:
+        layout["random_kernel"] = ((W, U), real)
+        layout["random_bias"] = ((U,), real)
+        layout["random_head_kernel"] = ((U, C), real)
+        layout["random_head_bias"] = ((C,), real)
+        layout["random_head_covariance"] = ((U + 1, U + 1), wide)
+    for layer in range(config.shallow_layers or 0):
+        layout[f"shallow_kernel_{layer}"] = ((H if layer else W, H), real)
+        layout[f"shallow_bias_{layer}"] = ((H,), real)
+    if config.shallow_layers:
+        layout["shallow_head_kernel"] = ((H, C), real)
+        layout["shallow_head_bias"] = ((C,), real)
+    if config.n_trees:
+        sizes = {"T": config.n_trees, "S": config.n_tree_leaves, "K": CANDIDATES, "C": C}
+        sizes["M"] = 2 * config.n_tree_leaves - 1
+        for name, (axes, dtype) in (NODES | GROWTH).items():
+            layout[name] = (tuple(sizes[axis] for axis in axes), np.dtype(dtype or real))
     return layout
 
 

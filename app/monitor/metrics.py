@@ -12,8 +12,10 @@ from app.errors import TooManyDeadLettersError
 from app.monitor.phases import in_order
 from app.monitor.records import BatchRecord, LabelCounts, sum_counts
 
+_MET = ("outliers_clipped", "columns_rescaled", "layers_reset")
 _SUMMED = (
-    "rows_in", "rows_scored", "rows_learned", "rows_stale", "served_errors", "prequential_errors"
+    "rows_in", "rows_scored", "rows_learned", "rows_stale", "served_errors", "prequential_errors",
+    *_MET,
 )  # fmt: skip
 
 
@@ -38,6 +40,8 @@ class Totals:
         Mean over the labels that met their event; None when none did.
     phases
         Seconds by phase, see :mod:`app.monitor.phases`. Those of a run add up to its wall time.
+    outliers_clipped, columns_rescaled, layers_reset
+        What the learner guarded itself against, see :class:`app.monitor.records.BatchRecord`.
     """
 
     batches: int
@@ -55,6 +59,9 @@ class Totals:
     labels: LabelCounts = field(default_factory=LabelCounts)
     mean_delay_seconds: float | None = None
     phases: dict[str, float] = field(default_factory=dict)
+    outliers_clipped: int = 0
+    columns_rescaled: int = 0
+    layers_reset: int = 0
 
     @classmethod
     def of(cls, records: Iterable[BatchRecord]) -> Totals:
@@ -145,6 +152,7 @@ class Tally:
             labels=labels,
             mean_delay_seconds=labels.delay_seconds / met if met else None,
             phases=in_order(self._seconds),
+            **{name: counts[name] for name in _MET},
         )
 
 

@@ -76,6 +76,12 @@ class BatchRecord:
     rows_stale
         Rows scored while Redis could not be asked for a newer version. 0 in records written
         before such rows were counted.
+    outliers_clipped
+        Numbers cut before they entered the moments.
+    columns_rescaled
+        Times that a column's moments were taken anew, since its numbers had changed.
+    layers_reset
+        Hidden layers that started over, since no unit of theirs fired any more.
     labels
         All zero in a replay, whose labels come with their events.
     """
@@ -92,6 +98,9 @@ class BatchRecord:
     finished_at: str
     seconds: dict[str, float] = field(default_factory=dict)
     rows_stale: int = 0
+    outliers_clipped: int = 0
+    columns_rescaled: int = 0
+    layers_reset: int = 0
     labels: LabelCounts = field(default_factory=LabelCounts)
 
     @classmethod

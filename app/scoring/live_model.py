@@ -92,7 +92,7 @@ class LiveModel:
         from app.model.backend import use_one_thread
 
         use_one_thread()
-        from app.model.scorer import scorer_of
+        from app.model.forward.scorer import scorer_of
 
         self._store = RedisVersionStore(source.redis_url, source.model, READER_TIMEOUT_SECONDS)
         self._outage_logged = False

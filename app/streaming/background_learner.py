@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from app.model.state import State
+from app.monitor.records import BatchRecord
 from app.registry.feedback_log import LearnedRows
 
 if TYPE_CHECKING:
@@ -25,13 +27,27 @@ class Learned:
         Rows that were predicted wrong just before they were learned.
     state
     alpha
+    met
+        What the learner had to guard against, by the field of a record that counts it.
     seconds
     """
 
     wrong: int
     state: State
     alpha: list[float]
+    met: dict[str, int]
     seconds: float
+
+    def counted_in(self, record: BatchRecord) -> BatchRecord:
+        """Return a record that tells of this too."""
+        return dataclasses.replace(
+            record,
+            prequential_errors=self.wrong,
+            alpha=self.alpha,
+            outliers_clipped=self.met["outliers_clipped"],
+            columns_rescaled=self.met["columns_rescaled"],
+            layers_reset=self.met["layers_reset"],
+        )
 
 
 class BackgroundLearner:
@@ -50,12 +66,13 @@ class BackgroundLearner:
 
     def learn(self, rows: LearnedRows) -> Learned:
         """Learn rows here and now."""
-        started = time.perf_counter()
+        started, met = time.perf_counter(), self._classifier.met
         probabilities = self._classifier.partial_fit(rows.features, rows.labels)
         return Learned(
             wrong=int((probabilities.argmax(axis=1) != rows.labels).sum()),
             state=self._classifier.get_state(),
             alpha=self._classifier.alpha.tolist(),
+            met={name: n - met[name] for name, n in self._classifier.met.items()},
             seconds=time.perf_counter() - started,
         )
 

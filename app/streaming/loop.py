@@ -366,14 +366,12 @@ class MicroBatchLoop:
         # Step 5.
         if not is_finite(learned.state):
             return None
-        self._watch(learned.state, labelled.features)
+        self._watch(learned.state, labelled.features, learned.met["layers_reset"])
         record = dataclasses.replace(
-            record,
+            learned.counted_in(record),
             rows_learned=len(labelled),
             served_errors=int((labelled.served != labelled.labels).sum()),
-            prequential_errors=learned.wrong,
             version=base.version + 1,
-            alpha=learned.alpha,
             finished_at=_now(),
             seconds=record.seconds | self._timer.seconds | {"learn": learned.seconds},
         )

@@ -18,6 +18,7 @@ from app.files.resuming.checkpoint import Checkpoint, inspect_checkpoint
 from app.files.runs import claimed
 from app.files.workdir import WorkDirectory, open_workdir
 from app.monitor.batch_log import BatchLog
+from app.monitor.lateness import horizon_note
 from app.monitor.listener import Listener
 from app.monitor.metrics import RunSummary, Tally
 from app.monitor.records import BatchRecord
@@ -310,7 +311,12 @@ def run(
             )
         current = registry.current(current)
     problem = watch.problem(tally.totals())
-    return _summary(tally, log, loop, current, started, problem)
+    summary = _summary(tally, log, loop, current, started, problem)
+    config = bound.classifier.config
+    late = horizon_note(summary) if config.stacking and not config.horizon else None
+    if late is not None:
+        listener.warned(late)
+    return summary
 
 
 @contextlib.contextmanager

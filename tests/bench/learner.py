@@ -1,5 +1,7 @@
 """What learning a row costs, beside the same update in C: ``python -m tests.bench.learner``.
 
+The network alone is what is in C; the default, with its experts, is told as a multiple of that.
+
 Both learn the same rows by turns, on one core, so that each ratio is of one time and one
 machine. Told are the medians, in microseconds a row, and by how much the two's
 probabilities differ, in the median: a unit so near 0 that rounding decides whether it fires
@@ -13,9 +15,11 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from app.config.variants import DEFAULT_VARIANT
 from app.model import HBPClassifier
 from app.model.backend import use_one_thread
 from tests.bench.figures import tell
@@ -38,10 +42,10 @@ def rows(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return X, (X[:, 0] * X[:, 1] > 0).astype(np.int32)
 
 
-def model(n_layers: int, n_units: int, **options: int) -> HBPClassifier:
-    return HBPClassifier(
-        N_FEATURES, N_CLASSES, n_hidden_layers=n_layers, n_hidden_units=n_units, **options
-    )
+def model(n_layers: int, n_units: int, **options: Any) -> HBPClassifier:
+    """Return the network alone, which is what the yardstick learns, unless told otherwise."""
+    sizes = {"n_hidden_layers": n_layers, "n_hidden_units": n_units}
+    return HBPClassifier(N_FEATURES, N_CLASSES, **{"variant": "fast"} | sizes | options)
 
 
 def microseconds_a_row(
@@ -50,6 +54,18 @@ def microseconds_a_row(
     """Return each learner's time a row, shape (rounds, n_learners); they take turns."""
     X, y = rows(n)
     return 1e6 / n * by_turns([partial(learn, X, y) for learn in learners], rounds)
+
+
+def _tell_experts(n: int, rounds: int) -> None:
+    """Tell what the default costs beside the network alone, of the paper's size."""
+    models = [model(*SIZES[0], variant=DEFAULT_VARIANT, n_trees=trees) for trees in (None, 0)]
+    learn = [each.partial_fit for each in (model(*SIZES[0]), *models)]
+    times = microseconds_a_row(learn, n, rounds)
+    for place, what, limit in ((1, "with trees", "<= 2.5"), (2, "without trees", "<= 1.5")):
+        ratio = np.median(times[:, place] / times[:, 0])
+        us = f"{np.median(times[:, place]):.1f} us, alone {np.median(times[:, 0]):.1f}"
+        tell(f"learning a row, {what}: times the network alone", ratio, limit, us)
+        print(f"the default {what} takes {ratio:.2f} times the network alone")
 
 
 def main() -> None:
@@ -78,6 +94,7 @@ def main() -> None:
         limit = "<= 2.0" if size == SIZES[0] else "<= 2.5"
         what = f"learning a row, {size[0]} x {size[1]}: times the same in C"
         tell(what, ratio, limit, f"{ours:.1f} us, in C {c:.1f}")
+    _tell_experts(options.rows, options.rounds)
     one, many = model(*SIZES[0]), model(*SIZES[0], update_batch_size=UPDATE_BATCH_SIZE)
     times = microseconds_a_row([one.partial_fit, many.partial_fit], options.rows, options.rounds)
     gain = np.median(times[:, 0] / times[:, 1])

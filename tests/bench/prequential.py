@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -13,8 +13,8 @@ import numpy as np
 
 from app.model import HBPClassifier
 from app.model.backend import use_one_thread
-from app.model.network import dead_layers
-from app.model.scorer import as_rows
+from app.model.columns import as_rows
+from app.model.forward.network import dead_layers
 
 Blocks = Iterable[tuple[np.ndarray, np.ndarray]]
 
@@ -49,13 +49,17 @@ class Course:
         return float(self.mistakes.sum() / self.rows[-1])
 
 
+def is_right(probabilities: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return whose label is the most probable. A NaN is no probability, so it is a mistake."""
+    right: np.ndarray = probabilities.argmax(axis=1) == y
+    return right & np.isfinite(probabilities).all(axis=1)
+
+
 def learn(model: HBPClassifier, blocks: Blocks) -> Course:
     """Learn a stream with a new model."""
     rows, mistakes, alpha = [], [], []
     for X, y in blocks:
-        probabilities = model.partial_fit(X, y)
-        # A NaN is no probability, so such a row is a mistake.
-        right = (probabilities.argmax(axis=1) == y) & np.isfinite(probabilities).all(axis=1)
+        right = is_right(model.partial_fit(X, y), y)
         rows.append(len(y))
         mistakes.append(int((~right).sum()))
         alpha.append(model.alpha)
@@ -68,8 +72,8 @@ def learn(model: HBPClassifier, blocks: Blocks) -> Course:
     )
 
 
-def in_processes(task: Any, jobs: Iterable[tuple], processes: int) -> list[Any]:
-    """Return ``task(*job)`` of each job, in order, computed in several processes.
+def in_processes(task: Any, jobs: Iterable[tuple], processes: int) -> Iterator[Any]:
+    """Yield ``task(*job)`` of each job, in order, computed in several processes.
 
     Each is given one core.
     """
@@ -77,7 +81,7 @@ def in_processes(task: Any, jobs: Iterable[tuple], processes: int) -> list[Any]:
     with ProcessPoolExecutor(
         min(processes, len(jobs)), get_context("spawn"), initializer=use_one_thread
     ) as pool:
-        return list(pool.map(task, *zip(*jobs, strict=True)))
+        yield from pool.map(task, *zip(*jobs, strict=True))
 
 
 def cores() -> int:

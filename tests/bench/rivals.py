@@ -13,5 +13,10 @@ def rivals(linear: Any) -> dict[str, Any]:
     categories = compose.SelectType(str) | preprocessing.OneHotEncoder()
     return {
         "logistic regression": (numbers + categories) | linear,
-        "adaptive random forest": forest.ARFClassifier(n_models=10, seed=0),
+        "adaptive random forest": adaptive_forest(seed=0),
     }
+
+
+def adaptive_forest(seed: int) -> Any:
+    """Return an adaptive random forest of ten trees."""
+    return forest.ARFClassifier(n_models=10, seed=seed)

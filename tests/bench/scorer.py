@@ -13,17 +13,20 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 
+from app.config.variants import DEFAULT_VARIANT
 from app.contract import Contract
 from app.files.sequence import numbered
 from app.model import HBPClassifier
 from app.model.backend import tf, use_one_thread
-from app.model.scorer import PADDED_ROWS
+from app.model.forward.scorer import PADDED_ROWS
+from app.model.numba_scorer import NumbaScorer
 from app.model.state import config_to_metadata
 from app.parsing.packed_rows import PACKED, RowSource, packed
 from app.parsing.row_parser import RowParser
@@ -144,6 +147,27 @@ def compare(published: Published, n: int, rounds: int) -> None:
     )
 
 
+def _tell_experts(rounds: int) -> None:
+    """Tell what the default's scorer costs beside the network's alone, and what one row does."""
+    X = np.random.default_rng(0).normal(size=(BATCH_SIZES[0], N_FEATURES))
+    y = (X[:, 0] * X[:, 1] > 0).astype(int)
+    models = [HBPClassifier(N_FEATURES, N_CLASSES, variant=v) for v in ("fast", DEFAULT_VARIANT)]
+    for model in models:
+        model.partial_fit(X, y)
+    alone, default = (partial(model.predict_proba, X) for model in models)
+    single = NumbaScorer(models[1].config, models[1].get_state())
+    keras = partial(models[1].predict_proba, X[:1])
+    numba = partial(single.predict_proba, X[:1])
+    times = by_turns([alone, default, keras, numba], rounds)
+    ratio = np.median(times[:, 0] / times[:, 1])
+    us = 1e6 * np.median(times, axis=0)
+    told = f"{us[1] / len(X):.1f} us a row, alone {us[0] / len(X):.1f}"
+    tell("scoring by the default: rows a second over the network's alone", ratio, ">= 0.7", told)
+    tell("scoring one row without TensorFlow, us", us[3], "<= 200", f"with it {us[2]:.0f}")
+    print(f"the default scores {ratio:.2f} times the rows a second of the network alone")
+    print(f"one row takes {us[3]:.0f} us without TensorFlow, with it {us[2]:.0f}")
+
+
 def traces(published: Published) -> int:
     """Score batches of many sizes and return how often the forward pass was traced."""
     worker = Worker(published.wanted)
@@ -191,6 +215,7 @@ def main() -> None:
             compare(model, n, options.rounds)
         times = reload_ms(model, options.rounds)
         print(f"a version that moved is ready after {np.median(times):.1f} ms")
+        _tell_experts(options.rounds)
         traced = traces(model)
         tell("a version that moved is ready to score, ms", np.median(times), "<= 10", "")
         tell("compilations for batches of any size", traced, "<= 3", "")

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+import itertools
+import math
+import random
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from river import datasets
 from river.datasets import synth
-from sklearn.datasets import load_digits
+from sklearn import datasets as samples
 
 from app.synthetic import PAPER_STREAMS, stream_blocks
 
 ELECTRICITY = Path(__file__).resolve().parents[3] / "shared" / "data" / "electricity.csv"
-
-_DIGITS_EPOCHS = 8
 
 Rows = tuple[np.ndarray, np.ndarray]
 
@@ -35,12 +37,30 @@ def _of_the_paper(name: str) -> Callable[[int, int], Rows]:
     return rows
 
 
-def _digits(n_rows: int, seed: int) -> Rows:
-    digits = load_digits()
-    rng = np.random.default_rng(seed)
-    orders = [rng.permutation(len(digits.target)) for _ in range(_DIGITS_EPOCHS)]
-    order = np.concatenate(orders)[:n_rows]
-    return _arrays(digits.data[order], digits.target[order])
+def _in_epochs(load: Callable[[], Any], n_epochs: int) -> Callable[[int, int], Rows]:
+    """Return a set of scikit-learn's several times over, each time in another order."""
+
+    def rows(n_rows: int, seed: int) -> Rows:
+        found, rng = load(), np.random.default_rng(seed)
+        orders = [rng.permutation(len(found.target)) for _ in range(n_epochs)]
+        order = np.concatenate(orders)[:n_rows]
+        return _arrays(found.data[order], found.target[order])
+
+    return rows
+
+
+def _made(make: Callable[..., Rows], **options: Any) -> Callable[[int, int], Rows]:
+    """Return rows that scikit-learn makes."""
+
+    def rows(n_rows: int, seed: int) -> Rows:
+        return _arrays(*make(n_samples=n_rows, random_state=seed, shuffle=True, **options))
+
+    return rows
+
+
+def _as_it_is(make: Callable[[], Any]) -> Callable[[int, int], Rows]:
+    """Return a set of River's in its own order, whatever the seed."""
+    return lambda n_rows, seed: _taken(make(), n_rows)
 
 
 def _of_river(make: Callable[[int], Any]) -> Callable[[int, int], Rows]:
@@ -56,16 +76,24 @@ def _drifting(
     """Return rows of one stream, then, from the middle on, of another."""
 
     def rows(n_rows: int, seed: int) -> Rows:
-        stream = synth.ConceptDriftStream(
-            before(seed), after(seed + 100), seed=seed, position=n_rows // 2, width=500
-        )
+        stream = _from_one_to_another(before(seed), after(seed + 100), seed, n_rows // 2)
         return _taken(stream, n_rows)
 
     return rows
 
 
+def _from_one_to_another(
+    before: Any, after: Any, seed: int, position: int, width: int = 500
+) -> Iterator[tuple[dict, Any]]:
+    """Yield what River's ConceptDriftStream does, which overflows beyond some 177,000 rows."""
+    rng, first, second = random.Random(seed), iter(before), iter(after)
+    for row in itertools.count(1):
+        share = 1 / (1 + math.exp(min(-4 * (row - position) / width, 700)))
+        yield next(first if rng.random() > share else second)
+
+
 def _taken(stream: Any, n_rows: int) -> Rows:
-    pairs = list(stream.take(n_rows))
+    pairs = list(itertools.islice(stream, n_rows))
     # The two streams of a drift may name their features in different orders.
     names = list(pairs[0][0])
     return _arrays([[x[name] for name in names] for x, _ in pairs], [y for _, y in pairs])
@@ -79,7 +107,7 @@ def _arrays(X: Any, y: Any) -> Rows:
 STREAMS: dict[str, Callable[[int, int], Rows]] = {
     "electricity": _electricity,
     **{name: _of_the_paper(name) for name in PAPER_STREAMS},
-    "digits": _digits,
+    "digits": _in_epochs(samples.load_digits, 8),
     "agrawal": _of_river(
         lambda s: synth.Agrawal(classification_function=6, seed=s, perturbation=0.05)
     ),
@@ -135,3 +163,53 @@ STREAMS: dict[str, Callable[[int, int], Rows]] = {
     ),
 }
 """Each gives (X, y) of at most so many rows by a seed: X of shape (n, D), float32, y of (n,)."""
+
+REAL: dict[str, Callable[[int, int], Rows]] = {
+    "image segments": _as_it_is(datasets.ImageSegments),
+    "bananas": _as_it_is(datasets.Bananas),
+    "phishing": _as_it_is(datasets.Phishing),
+    "shuttle": _as_it_is(datasets.Shuttle),
+}
+"""Small sets as they are. With ``STREAMS``, the defaults were chosen by them."""
+
+UNSEEN: dict[str, Callable[[int, int], Rows]] = {
+    "stagger, drift": _drifting(
+        lambda s: synth.STAGGER(classification_function=0, seed=s),
+        lambda s: synth.STAGGER(classification_function=2, seed=s),
+    ),
+    "mixed, drift": _drifting(
+        lambda s: synth.Mixed(classification_function=0, seed=s),
+        lambda s: synth.Mixed(classification_function=1, seed=s),
+    ),
+    "agrawal 2 to 8": _drifting(
+        lambda s: synth.Agrawal(classification_function=2, seed=s, perturbation=0.05),
+        lambda s: synth.Agrawal(classification_function=8, seed=s, perturbation=0.05),
+    ),
+    "sine 2 to 3": _drifting(
+        lambda s: synth.Sine(classification_function=2, seed=s),
+        lambda s: synth.Sine(classification_function=3, seed=s),
+    ),
+    "rbf, ten classes": _of_river(
+        lambda s: synth.RandomRBF(
+            seed_model=s + 7, seed_sample=s + 7, n_classes=10, n_features=20, n_centroids=100
+        )
+    ),
+    "random tree, deep": _of_river(
+        lambda s: synth.RandomTree(
+            seed_tree=s + 7, seed_sample=s + 7, n_classes=2, n_num_features=5, n_cat_features=0,
+            max_tree_depth=8, first_leaf_level=5,
+        )
+    ),
+    "hastie": lambda n, seed: _arrays(*samples.make_hastie_10_2(n, random_state=seed)),
+    "quantiles": _made(samples.make_gaussian_quantiles, n_features=10, n_classes=4),
+    "clusters": _made(
+        samples.make_classification, n_features=20, n_informative=8, n_classes=5,
+        n_clusters_per_class=3, flip_y=0.05,
+    ),
+    "moons": _made(samples.make_moons, noise=0.2),
+    "breast cancer": _in_epochs(samples.load_breast_cancer, 4),
+    "wine": _in_epochs(samples.load_wine, 10),
+}  # fmt: skip
+"""Those that nobody had looked at when the defaults were chosen."""
+
+ALL = STREAMS | REAL | UNSEEN

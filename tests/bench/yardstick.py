@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from app.config.model import HEAD_BOOST_ROWS, ModelConfig
+from app.config.learning import HEAD_BOOST_ROWS
+from app.config.model import ModelConfig
 from app.model.state import State
 
 SOURCE = Path(__file__).with_name("yardstick.c")

@@ -339,6 +339,7 @@ class _RowNumbers:
 
     def __init__(self) -> None:
         self.alpha = np.ones(1)
+        self.met = {"outliers_clipped": 0, "columns_rescaled": 0, "layers_reset": 0}
         self.set_state(first_state())
 
     def set_state(self, state: State) -> None:

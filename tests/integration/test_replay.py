@@ -13,9 +13,9 @@ from pyspark.sql.functions import pandas_udf
 
 from app.errors import UserError
 from app.model import HBPClassifier
-from app.model.scorer import PADDED_ROWS
+from app.model.engines.xla_networks import XlaNetworks
+from app.model.forward.scorer import PADDED_ROWS
 from app.model.state import config_from_metadata, state_from_bytes
-from app.model.xla_learner import XlaLearner
 from app.monitor.batch_log import BatchLog
 from app.registry.epochs import Epochs
 from app.registry.open import version_log_of
@@ -160,17 +160,17 @@ def test_the_learner_is_compiled_once_and_the_scorer_for_few_sizes(
     stream, tmp_path, monkeypatch, spark: SparkSession
 ):
     learners = []
-    create = XlaLearner.__init__
+    create = XlaNetworks.__init__
 
     def remember(self, config):
         learners.append(self)
         create(self, config)
 
-    monkeypatch.setattr(XlaLearner, "__init__", remember)
+    monkeypatch.setattr(XlaNetworks, "__init__", remember)
     # A learning rate of its own, so that no other test has compiled this configuration.
     options = SMALL | {"learning_rate": 0.0123, "engine": "xla"}
     small_replay(stream, tmp_path, rows_per_batch=70, model_options=options)
-    assert [learner.trace_count for learner in learners] == [1]
+    assert [learner.trace_count for learner in learners] == [2]
 
     @pandas_udf("int")
     def traces(ignored):

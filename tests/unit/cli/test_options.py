@@ -39,7 +39,7 @@ class TestReplayOptions:
             ("beta", "1", "between 0 and 1, not 1.0"),
             ("beta", "0", "between 0 and 1, not 0.0"),
             ("smoothing", "1.5", "from 0 to 1, not 1.5"),
-            ("variant", "slow", "one of fast, paper, backprop, not 'slow'"),
+            ("variant", "slow", "one of stacked, fast, paper, backprop, not 'slow'"),
             ("head_rate", "0", "a number above 0, not 0.0"),
             ("input_head", "yes", "one of recursive, sgd, none, not 'yes'"),
             ("hedge_loss", "max", "one of bounded, minmax, raw, not 'max'"),

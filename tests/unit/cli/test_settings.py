@@ -14,10 +14,11 @@ from docstring_parser import parse
 from app.cli.main import cli
 from app.cli.runs import run_command
 from app.config.connectors import SinkSpec
-from app.config.model import DEFAULT_VARIANT, VARIANTS, ModelOptions
+from app.config.model import ModelOptions
 from app.config.options import option_name, options_of
 from app.config.rows import RowSettings
 from app.config.run import ReplaySettings, StreamSettings
+from app.config.variants import DEFAULT_VARIANT, VARIANTS
 from app.errors import TooManyDeadLettersError
 from tests.unit.command_lines import replay_with
 
@@ -35,7 +36,8 @@ LEARNING = (
     "--keep-snapshots --keep-every --keep-predictions --keep-dead-letters --on-registry-outage "
     "--max-staleness --registry-patience --if-running --allow-relearn --layers --units --variant "
     "--learning-rate --beta --smoothing --hedge-loss "
-    "--head-rate --input-head --gradient-clip-norm --update-batch-size --class-weight --seed "
+    "--head-rate --input-head --trees --horizon --gradient-clip-norm --update-batch-size "
+    "--class-weight --seed "
     "--json "
     "--header --no-header --quote --comment"
 )

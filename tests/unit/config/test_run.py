@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from app.config.connectors import SinkSpec, SourceSpec
-from app.config.model import MAX_RECURSIVE_FEATURES, VARIANTS, ModelConfig
+from app.config.model import MAX_RECURSIVE_FEATURES, ModelConfig
 from app.config.options import option_name
 from app.config.run import ReplaySettings, StreamSettings, settings_from
+from app.config.variants import VARIANTS
 from app.errors import InvalidParameterError, UserError
 
 OUT_OF_RANGE = {
@@ -29,7 +30,14 @@ OUT_OF_RANGE = {
     "scale_heads_by_alpha": [0, 1, "no"],
     "heads": ["", "first", True, 1],
     "input_head": [0, True, "", "yes"],
+    "recursive_drift": [-1e-6, math.nan, True, "0"],
+    "stacking": [0, 1, "no"],
+    "n_random_features": [-1, 1.5, True, "95"],
+    "shallow_layers": [-1, 1.5, True, "3"],
+    "n_trees": [-1, 1, 1.5, True, "20"],
+    "horizon": [-1, 1.5, True, "500", None],
     "standardize": [0, 1, "no", None],
+    "scaler_window": [-1, 0, 1.5, True, "5000"],
     "gradient_clip_norm": [-1.0, math.nan, math.inf, True, "10"],
     "update_batch_size": [0, -1, 1.5, True],
     "class_weight": ["", "heavy", "a=0", "a=1,b"],

@@ -10,7 +10,8 @@ import pytest
 from app.config.model import ModelConfig, class_weights_of, weights_by_label
 from app.errors import InvalidParameterError, InvalidRowsError
 from app.model import HBPClassifier
-from app.model.network import dead_layers
+from app.model.forward.network import dead_layers
+from app.model.numba_scorer import NumbaScorer
 from app.model.state import check_state, config_from_metadata, config_to_metadata
 from tests.oracle import NumpyHBP
 
@@ -30,11 +31,12 @@ WEIGHTS = {
     "balanced": {"class_weight": "balanced"},
 }
 HOW = {
-    "default": {},
-    "sgd": {"input_head": "sgd", "gradient_clip_norm": 0.5},
-    "no input head": {"input_head": "none", "scale_heads_by_alpha": True},
-    "bounded": {"hedge_loss": "bounded", "standardize": False},
-    "groups": {"update_batch_size": 4, "hedge_loss": "raw"},
+    "default": {"n_trees": 4},
+    "fast": {"variant": "fast"},
+    "sgd": {"input_head": "sgd", "gradient_clip_norm": 0.5, "variant": "fast"},
+    "no input head": {"input_head": "none", "scale_heads_by_alpha": True, "variant": "fast"},
+    "bounded": {"hedge_loss": "bounded", "standardize": False, "n_trees": 4},
+    "groups": {"update_batch_size": 4, "hedge_loss": "raw", "n_trees": 4},
 }
 
 
@@ -56,6 +58,7 @@ def rows_of(config: ModelConfig, n: int = N) -> tuple[np.ndarray, np.ndarray]:
 
 
 CASES = {
+    ("all", "balanced", "fast"), ("categories", "fixed", "fast"),
     ("categories", "equal", "default"), ("categories", "fixed", "groups"),
     ("categories alone", "balanced", "default"), ("categories alone", "equal", "bounded"),
     ("missing", "fixed", "sgd"), ("missing", "equal", "groups"),
@@ -77,7 +80,10 @@ def test_engines_learn_as_the_oracle_does(inputs, weights, how):
         parts = [model.partial_fit(X[:40], y[:40]), model.partial_fit(X[40:], y[40:])]
         found = np.concatenate(parts)
         np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-10)
-        np.testing.assert_allclose(model.predict_proba(X), oracle.predict_proba(X), rtol=1e-7)
+        scorer = NumbaScorer(model.config, model.get_state())
+        expected = oracle.predict_proba(X)
+        np.testing.assert_allclose(model.predict_proba(X), expected, rtol=1e-7)
+        np.testing.assert_allclose(scorer.predict_proba(X), expected, rtol=1e-7)
         state = check_state(model.get_state(), model.config)
         assert state.keys() == oracle.get_state().keys()
         for name, array in oracle.get_state().items():

@@ -23,6 +23,7 @@ from app.model.state import (
 CONFIG = ModelConfig(
     n_features=3,
     n_classes=2,
+    variant="fast",
     n_hidden_layers=2,
     n_hidden_units=4,
     input_head="sgd",
@@ -53,6 +54,14 @@ def test_bytes_give_back_every_array_and_the_metadata():
     assert_same_arrays(state, filled_state())
     assert state["row_count"].shape == ()
     assert metadata == METADATA
+
+
+def test_bytes_give_back_the_experts_and_what_is_served():
+    config = ModelConfig(n_features=3, n_classes=2, n_hidden_layers=2, n_trees=2, horizon=50)
+    state, _ = state_from_bytes(state_to_bytes(filled_state(config), METADATA))
+
+    assert_same_arrays(check_state(state, config), filled_state(config))
+    assert {"tree_feature", "stack_weights", "served_tree_feature", "served_alpha"} < state.keys()
 
 
 def test_bytes_without_metadata_give_back_none():

@@ -16,7 +16,7 @@ import pytest
 from app.config.model import ModelConfig
 from app.errors import HedgestreamError, NewerFormatError, RegistryUnavailableError
 from app.model.classifier import HBPClassifier
-from app.model.scorer import Scorer
+from app.model.forward.scorer import Scorer
 from app.model.state import config_to_metadata, metadata_sha256, state_sha256, state_to_bytes
 from app.registry.redis_store import RedisVersionStore
 from app.registry.version import ModelVersion, snapshot_name

@@ -46,6 +46,7 @@ class Slow:
     """Learns when it is told to."""
 
     def __init__(self) -> None:
+        self.met: dict[str, int] = {}
         self.may_go_on = threading.Event()
         self.done = False
 

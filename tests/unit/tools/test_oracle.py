@@ -10,12 +10,14 @@ import pytest
 
 from app.config.model import ENGINES
 from app.model import HBPClassifier
+from app.model.numba_scorer import NumbaScorer
 from tests.oracle import NumpyHBP
 
 D = 5
 EVERY_OPTION = {
     "n_features": D,
     "n_classes": 3,
+    "variant": "fast",
     "n_hidden_layers": 4,
     "n_hidden_units": 8,
     "learning_rate": 0.3,
@@ -33,7 +35,18 @@ EVERY_OPTION = {
     "dtype": "float64",
     "seed": 3,
 }
+STACKED = {"variant": "stacked", "n_trees": 6, "n_random_features": 12}
 VARIATIONS = {
+    "stacked": STACKED,
+    "stacked, without an input head": STACKED | {"input_head": "none"},
+    "stacked, without a scaler": STACKED | {"standardize": False},
+    "stacked, two classes": STACKED | {"n_classes": 2, "shallow_layers": 1},
+    "stacked, trees alone": STACKED | {"n_random_features": 0, "shallow_layers": 0},
+    "stacked, no trees": STACKED | {"n_trees": 0, "input_head": "sgd"},
+    "stacked, no drift": STACKED | {"recursive_drift": 0.0, "scaler_window": 30},
+    "stacked, with a horizon": STACKED | {"horizon": 40},
+    "stacked, groups of 4": STACKED | {"update_batch_size": 4},
+    "stacked, groups of 7, with a horizon": STACKED | {"update_batch_size": 7, "horizon": 40},
     "raw hedge": {"hedge_loss": "raw"},
     "min-max hedge": {"hedge_loss": "minmax"},
     "no input head": {"input_head": "none"},
@@ -96,7 +109,7 @@ def assert_states_close(actual: dict, expected: dict) -> None:
     assert actual.keys() == expected.keys()
     for name, array in expected.items():
         # Squared deviations of a feature in the tens of thousands reach 1e10.
-        rtol = 1e-12 if name.startswith("scaler") else 0
+        rtol = 1e-12 if name.startswith(("scaler", "served_scaler")) else 0
         np.testing.assert_allclose(actual[name], array, rtol=rtol, atol=1e-9, err_msg=name)
 
 
@@ -126,9 +139,9 @@ def test_every_option_together_agrees_with_the_oracle(learned):
 def test_comparison_sees_clipping_learning_and_the_alpha_floor(learned):
     _, oracle, _, probabilities = learned
     _, y = stream(300, 3)
-    assert 0.05 < oracle.clipped_updates / oracle.layer_updates < 0.95
+    assert 0.05 < oracle.network.clipped_updates / oracle.network.layer_updates < 0.95
     assert (probabilities[150:].argmax(1) == y[150:]).mean() > 0.7
-    assert oracle.floored_alphas > 0
+    assert oracle.network.floored_alphas > 0
 
 
 @pytest.mark.parametrize("n_rows", [1, 63, 64, 65, 600, 5000])
@@ -145,6 +158,7 @@ SLOW = {"numba": (), "xla": pytest.mark.slow}
 
 # XLA takes seconds to compile each, so it is given larger updates and what it does otherwise.
 ALSO_BY_XLA = {
+    "stacked, with a horizon",
     "min-max hedge",
     "input head by gradient, heads scaled",
     "last head beside the input's",
@@ -165,8 +179,10 @@ def test_variation_in_ragged_calls_agrees_with_the_oracle(changed, engine):
     config = classifier.config
     oracle = NumpyHBP(config, classifier.get_state())
     X, y = stream(200, config.n_classes, scaled=config.standardize)
-    unlearned = classifier.predict_proba(X[:2])
-    np.testing.assert_allclose(unlearned, oracle.predict_proba(X[:2]), rtol=0, atol=1e-9)
+    expected = oracle.predict_proba(X[:2])
+    scorer = NumbaScorer(config, classifier.get_state())
+    np.testing.assert_allclose(classifier.predict_proba(X[:2]), expected, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(scorer.predict_proba(X[:2]), expected, rtol=0, atol=1e-9)
 
     start = 0
     for size in (1, 2, 50, 3, 0, 5, 1, 1, 90, 47):
@@ -178,9 +194,11 @@ def test_variation_in_ragged_calls_agrees_with_the_oracle(changed, engine):
         assert_states_close(classifier.get_state(), oracle.get_state())
     assert start == len(X)
 
-    actual = classifier.predict_proba(X)
-    np.testing.assert_allclose(actual, oracle.predict_proba(X), rtol=0, atol=1e-9)
-    assert (oracle.clipped_updates > 0) == (config.gradient_clip_norm > 0)
+    expected = oracle.predict_proba(X)
+    scorer = NumbaScorer(config, classifier.get_state())
+    np.testing.assert_allclose(classifier.predict_proba(X), expected, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(scorer.predict_proba(X), expected, rtol=0, atol=1e-9)
+    assert (oracle.network.clipped_updates > 0) == (config.gradient_clip_norm > 0)
 
 
 @pytest.fixture(
@@ -195,13 +213,18 @@ def test_variation_in_ragged_calls_agrees_with_the_oracle(changed, engine):
 def undisturbed(request):
     """Options of a small net, its rows, and what one call with all of them gives."""
     (group, engine), dtype = request.param
-    options = EVERY_OPTION | {
-        "n_hidden_layers": 2,
-        "n_hidden_units": 4,
-        "update_batch_size": group,
-        "engine": engine,
-        "dtype": dtype,
-    }
+    options = (
+        EVERY_OPTION
+        | STACKED
+        | {
+            "n_hidden_layers": 2,
+            "n_hidden_units": 4,
+            "update_batch_size": group,
+            "engine": engine,
+            "dtype": dtype,
+            "horizon": 100,
+        }
+    )
     X, y = stream(2503, 3, dtype=dtype)
     classifier = HBPClassifier(**options)
     initial = classifier.get_state()
@@ -227,8 +250,8 @@ def test_resumed_classifier_continues_bit_for_bit(undisturbed):
     classifier.set_state(initial)
     # Leaves two rows waiting where groups have five.
     classifier.partial_fit(X[:1202], y[:1202])
-    resumed = HBPClassifier(**options | {"seed": 99})
-    assert not np.array_equal(resumed.get_state()["head_kernel_0"], initial["head_kernel_0"])
+    resumed = HBPClassifier(**options)
+    resumed.partial_fit(X[:17], y[:17])
     resumed.set_state(classifier.get_state())
     continued = resumed.partial_fit(X[1202:], y[1202:])
     assert_states_equal(resumed.get_state(), final)

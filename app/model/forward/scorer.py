@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from app.config.model import ModelConfig
-from app.errors import InvalidRowsError
 from app.model.backend import tf
-from app.model.network import HedgedNetwork, forward_function
+from app.model.columns import as_rows
+from app.model.forward.network import HedgedNetwork, forward_function
 from app.model.state import config_from_metadata
 
 PADDED_ROWS = (64, 512, 2048)
@@ -67,34 +67,3 @@ class Scorer:
 def scorer_of(config: str) -> Scorer:
     """Return this process's scorer for a configuration as a state's metadata holds it."""
     return Scorer(config_from_metadata({"config": config}))
-
-
-def as_rows(X: np.ndarray, config: ModelConfig) -> np.ndarray:
-    """Return ``X`` as float64 in C order: it is rounded to the model's dtype once standardised.
-
-    Raises
-    ------
-    InvalidRowsError
-        When ``X`` is not (n, n_features), or holds an infinity, a NaN where nothing may be missing,
-        or what is no slot of a category.
-    """
-    try:
-        X = np.ascontiguousarray(X, np.float64)
-    except (TypeError, ValueError) as error:
-        raise InvalidRowsError(f"X must be numeric: {error}") from error
-    if X.ndim != 2 or X.shape[1] != config.n_features:
-        raise InvalidRowsError(f"X must have shape (n, {config.n_features}), not {X.shape}")
-    if not config.standardize and (np.abs(X) > np.finfo(config.dtype).max).any():
-        raise InvalidRowsError(f"X holds a number that {config.dtype} does not hold")
-    usable = np.isfinite(X)
-    if config.imputes:
-        numbers = list(config.number_columns)
-        usable[:, numbers] |= np.isnan(X[:, numbers])
-    if not usable.all():
-        row = int(np.flatnonzero(~usable.all(axis=1))[0])
-        raise InvalidRowsError(f"X holds a NaN or an infinity, first in row {row}")
-    for column in config.category_columns:
-        slots, n = X[:, column], config.category_slots[column]
-        if not ((slots >= 0) & (slots < n) & (slots % 1 == 0)).all():
-            raise InvalidRowsError(f"column {column} of X must hold slots 0..{n - 1}")
-    return X

@@ -5,8 +5,6 @@ See the notes of :class:`app.config.model.ModelConfig` for their order.
 
 from __future__ import annotations
 
-from itertools import accumulate
-
 import numpy as np
 
 from app.config.model import ModelConfig
@@ -42,24 +40,20 @@ def with_binary(z: tf.Tensor, X: tf.Tensor, config: ModelConfig) -> tf.Tensor:
     return tf.concat(parts, axis=1)
 
 
-def places_of(config: ModelConfig) -> dict[str, np.ndarray]:
-    """Return where each column's inputs are, all int64.
+def tree_rows(X: tf.Tensor, origin: tf.Tensor | None, config: ModelConfig) -> tf.Tensor:
+    """Return what trees see of rows, shape (n, D), see :func:`app.model.kernels.scaling.tree_rows`.
 
-    Returns
-    -------
-    dict
-        ``numbers`` (N,), their columns; ``indicators`` (N,), the input of each one's missing
-        values, -1 where there is none; ``categories`` (K,), their columns, and ``firsts`` (K,), the
-        first of each one's inputs.
+    Parameters
+    ----------
+    X : tf.Tensor, shape (n, D), float64
+    origin : tf.Tensor, shape (N,), float64, or None for 0
+    config
     """
-    numbers, categories = config.number_columns, config.category_columns
-    input_of = {column: config.n_numbers + i for i, column in enumerate(config.indicators)}
-    begin = config.n_numbers + len(config.indicators)
-    slots = [config.category_slots[column] for column in categories]
-    places = {
-        "numbers": list(numbers),
-        "indicators": [input_of.get(column, -1) for column in numbers],
-        "categories": list(categories),
-        "firsts": list(accumulate(slots, initial=begin))[:-1],
-    }
-    return {name: np.array(found, np.int64) for name, found in places.items()}
+    largest = float(np.finfo(config.dtype).max)
+    numbers = numbers_of(X, config)
+    found = numbers if origin is None else numbers - origin
+    found = tf.clip_by_value(found, -largest, largest)
+    found = tf.where(tf.math.is_nan(found), tf.constant(-largest, found.dtype), found)
+    if config.category_columns:
+        found = tf.concat([found, tf.gather(X, config.category_columns, axis=1)], axis=1)
+    return tf.cast(found, config.dtype)

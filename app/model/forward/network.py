@@ -14,54 +14,12 @@ import numpy as np
 
 from app.config.model import ModelConfig
 from app.model.backend import tf
-from app.model.inputs import numbers_of, with_binary
-from app.model.scaler import known_or_mean, standardize
-from app.model.state import State, state_layout
+from app.model.forward.inputs import numbers_of, with_binary
+from app.model.forward.layers import Numbers, RunningStandardizer, Trees, stacked
+from app.model.forward.scaler import known_or_mean, soft_limited, standardize
 
 # After the backend, which imports TensorFlow its own way.
 import keras  # isort: skip
-
-
-class RunningStandardizer(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types.
-    """Standardises numbers by moments that the learner keeps, see :mod:`app.model.scaler`.
-
-    Parameters
-    ----------
-    n_numbers
-    dtype
-    imputes
-        Whether a NaN stands for a missing number, so that each column has a count of its own.
-    """
-
-    def __init__(self, n_numbers: int, dtype: str, imputes: bool) -> None:
-        super().__init__(name="standardizer", dtype=dtype, trainable=False, autocast=False)
-        wide = {"shape": (n_numbers,), "initializer": "zeros", "dtype": "float64"}
-        self.mean = self.add_weight(name="mean", autocast=False, **wide)
-        self.m2 = self.add_weight(name="m2", autocast=False, **wide)
-        self.row_count = self.add_weight(
-            name="count", shape=(), initializer="zeros", dtype="int64", autocast=False
-        )
-        self.known_count = None
-        if imputes:
-            self.known_count = self.add_weight(name="known_count", autocast=False, **wide)
-
-    def call(self, x: tf.Tensor) -> tf.Tensor:
-        counts = self.row_count if self.known_count is None else self.known_count
-        count = tf.cast(tf.convert_to_tensor(counts), tf.float64)
-        mean, m2 = tf.convert_to_tensor(self.mean), tf.convert_to_tensor(self.m2)
-        x = tf.cast(x, tf.float64)
-        z = standardize(x, mean, m2, count, self.compute_dtype)
-        return z if self.known_count is None else known_or_mean(z, x)
-
-
-class Numbers(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types.
-    """Numbers as they are, but for missing ones, which are 0."""
-
-    def __init__(self, dtype: str) -> None:
-        super().__init__(name="numbers", dtype=dtype, trainable=False, autocast=False)
-
-    def call(self, x: tf.Tensor) -> tf.Tensor:
-        return known_or_mean(tf.cast(x, self.compute_dtype), x)
 
 
 class HedgedNetwork(keras.Model):  # type: ignore[misc]  # Keras has no types.
@@ -76,7 +34,7 @@ class HedgedNetwork(keras.Model):  # type: ignore[misc]  # Keras has no types.
     Calling it on rows of shape (n, D) gives probabilities of shape (n, C):
     ``sum_l alpha[l] * softmax(h[l] @ Theta[l] + c[l])`` with
     ``h[l] = relu(h[l-1] @ W[l] + b[l])`` and ``h[0]`` the standardised rows, or what
-    :mod:`app.model.inputs` makes of them.
+    :mod:`app.model.forward.inputs` makes of them.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -98,9 +56,7 @@ class HedgedNetwork(keras.Model):  # type: ignore[misc]  # Keras has no types.
         he, glorot = keras.initializers.HeNormal(seeds), keras.initializers.GlorotUniform(seeds)
         depths = range(config.n_hidden_layers)
         self.standardizer = (
-            RunningStandardizer(config.n_numbers, config.dtype, config.imputes)
-            if config.standardize
-            else Numbers(config.dtype)
+            RunningStandardizer(config) if config.standardize else Numbers(config.dtype)
         )
         # He's, by how many inputs are not 0: of a category, one slot is.
         first = keras.initializers.VarianceScaling(2 * W / D, "fan_in", seed=seeds)
@@ -114,6 +70,28 @@ class HedgedNetwork(keras.Model):  # type: ignore[misc]  # Keras has no types.
             # The recursion starts from the middle of its prior.
             recursive = config.input_head == "recursive"
             self.input_head = dense(C, W, keras.initializers.Zeros() if recursive else glorot)
+        self.shallow_layers = [
+            dense(H, H if l else W, he if l or W == D else first, activation="relu")
+            for l in range(config.shallow_layers or 0)
+        ]
+        self.shallow_head = dense(C, H, glorot) if config.shallow_layers else None
+        self.random_layer = self.random_head = None
+        if config.n_random_features:
+            zeros = keras.initializers.Zeros()
+            self.random_layer = dense(config.n_random_features, W, zeros, activation="relu")
+            self.random_layer.trainable = False
+            self.random_head = dense(C, config.n_random_features, zeros)
+        self.trees = Trees(config) if config.n_trees else None
+        self.stack_weights = None
+        if config.stacking:
+            self.stack_weights = self.add_weight(
+                name="stack_weights",
+                shape=(2 * config.n_experts,),
+                initializer="zeros",
+                dtype="float64",
+                trainable=False,
+                autocast=False,
+            )
         n_heads = config.n_heads
         self.alpha = self.add_weight(
             name="alpha",
@@ -125,7 +103,8 @@ class HedgedNetwork(keras.Model):  # type: ignore[misc]  # Keras has no types.
         self.built = True
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        h = with_binary(self.standardizer(numbers_of(x, self.config)), x, self.config)
+        z = self.standardizer(numbers_of(x, self.config))
+        inputs = h = with_binary(z, x, self.config)
         logits = [] if self.input_head is None else [self.input_head(h)]
         heads = dict(zip(self.head_layers, self.heads, strict=True))
         for l, hidden in enumerate(self.hidden_layers):
@@ -133,7 +112,22 @@ class HedgedNetwork(keras.Model):  # type: ignore[misc]  # Keras has no types.
             if l in heads:
                 logits.append(heads[l](h))
         probabilities = keras.ops.softmax(keras.ops.stack(logits), axis=-1)
-        return keras.ops.tensordot(self.alpha, probabilities, axes=1)
+        mixed = keras.ops.tensordot(self.alpha, probabilities, axes=1)
+        if self.stack_weights is None:
+            return mixed
+        experts = [mixed] if self.input_head is None else [mixed, probabilities[0]]
+        if self.random_layer is not None and self.random_head is not None:
+            experts.append(keras.ops.softmax(self.random_head(self.random_layer(inputs))))
+        if self.shallow_head is not None:
+            h = inputs
+            for hidden in self.shallow_layers:
+                h = hidden(h)
+            experts.append(keras.ops.softmax(self.shallow_head(h)))
+        said = keras.ops.stack(experts)
+        if self.trees is not None:
+            trees = self.trees(x)
+            said = keras.ops.concatenate([said, trees])
+        return stacked(said, tf.convert_to_tensor(self.stack_weights))
 
     def named_variables(self) -> dict[str, keras.Variable]:
         """Return the network's variables by their state key."""
@@ -145,25 +139,23 @@ class HedgedNetwork(keras.Model):  # type: ignore[misc]  # Keras has no types.
         if self.input_head is not None:
             named["input_head_kernel"] = self.input_head.kernel
             named["input_head_bias"] = self.input_head.bias
+        for l, hidden in enumerate(self.shallow_layers):
+            named[f"shallow_kernel_{l}"], named[f"shallow_bias_{l}"] = hidden.kernel, hidden.bias
+        dense = {
+            "shallow_head_": self.shallow_head,
+            "random_": self.random_layer,
+            "random_head_": self.random_head,
+        }
+        for name, layer in dense.items():
+            if layer is not None:
+                named[name + "kernel"], named[name + "bias"] = layer.kernel, layer.bias
+        if self.stack_weights is not None:
+            named["stack_weights"] = self.stack_weights
         if isinstance(self.standardizer, RunningStandardizer):
-            named["scaler_mean"] = self.standardizer.mean
-            named["scaler_m2"] = self.standardizer.m2
-            named["row_count"] = self.standardizer.row_count
-            if self.standardizer.known_count is not None:
-                named["scaler_count"] = self.standardizer.known_count
+            named |= self.standardizer.named_variables()
+        if self.trees is not None:
+            named |= self.trees.named_variables()
         return named
-
-
-def initial_state(network: HedgedNetwork, config: ModelConfig) -> State:
-    """Return the state of a model that has learned nothing."""
-    state = {name: np.zeros(*spec) for name, spec in state_layout(config).items()}
-    for name, variable in network.named_variables().items():
-        state[name] = variable.numpy()
-    if config.input_head == "recursive":
-        np.fill_diagonal(state["input_head_covariance"], 1)
-        if "input_head_variance" in state:
-            state["input_head_variance"][:] = 1
-    return state
 
 
 def forward_function(
@@ -199,10 +191,14 @@ def dead_layers(
     config
     """
     numbers = numbers_of(X, config)
-    z = tf.cast(numbers, config.dtype)
-    if config.standardize:
+    z = numbers
+    if config.scaler_window:
+        z = standardize(numbers, state["scaler_mean"], state["scaler_variance"], np.float64(1))
+        z = soft_limited(z)
+    elif config.standardize:
         count = state.get("scaler_count", np.float64(state["row_count"]))
-        z = standardize(numbers, state["scaler_mean"], state["scaler_m2"], count, config.dtype)
+        z = standardize(numbers, state["scaler_mean"], state["scaler_m2"], count)
+    z = tf.cast(z, config.dtype)
     h = with_binary(known_or_mean(z, numbers), X, config).numpy()
     dead = []
     for l in range(config.n_hidden_layers):

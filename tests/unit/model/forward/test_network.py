@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from app.model import HBPClassifier
-from app.model.network import dead_layers
+from app.model.forward.network import dead_layers
 
 X = np.random.default_rng(0).normal(size=(300, 3)).astype(np.float32)
 

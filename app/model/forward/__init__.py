@@ -1,0 +1,1 @@
+"""The forward pass in Keras, which scores many rows at once."""
