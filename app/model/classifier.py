@@ -128,8 +128,7 @@ class HBPClassifier:
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Return probabilities, shape (n, n_classes), of rows of shape (n, n_features)."""
         if self._scored_state is None:
-            state = self._learner.get_state()
-            self._scored_state = {name: tf.constant(array) for name, array in state.items()}
+            self._scored_state = self._scorer.tensors(self._learner.get_state())
         return self._scorer.predict_proba(self._scored_state, X)
 
     def predict(self, X: np.ndarray) -> np.ndarray:

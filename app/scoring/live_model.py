@@ -199,13 +199,11 @@ class LiveModel:
 
     def _take(self, version: ModelVersion, stored: StoredState) -> None:
         """Put a version in place of the one in use, once it is ready."""
-        from app.model.backend import tf
-
         if stored.metadata.get("config") != self._config:
             raise CorruptStateError(
                 f"the state of version {version.version} is of other settings than the model's"
             )
         state = check_state(stored.state, self._scorer.config)
-        tensors = {name: tf.constant(array) for name, array in state.items()}
+        tensors = self._scorer.tensors(state)
         self._tensors, self._record = tensors, version
         self._published_at = datetime.fromisoformat(version.published_at).timestamp()

@@ -43,6 +43,7 @@ N_FEATURES, N_CLASSES = 28, 2
 BATCH_SIZES = (4096, 10_000)
 
 _LARGEST = 20_000
+_SINGLE = 100
 
 
 class Published:
@@ -159,6 +160,8 @@ def _tell_experts(rounds: int) -> None:
     keras = partial(models[1].predict_proba, X[:1])
     numba = partial(single.predict_proba, X[:1])
     times = by_turns([alone, default, keras, numba], rounds)
+    # One row after another, as requests come.
+    times[:, 3] = by_turns([lambda: [numba() for _ in range(_SINGLE)]], rounds)[:, 0] / _SINGLE
     ratio = np.median(times[:, 0] / times[:, 1])
     us = 1e6 * np.median(times, axis=0)
     told = f"{us[1] / len(X):.1f} us a row, alone {us[0] / len(X):.1f}"

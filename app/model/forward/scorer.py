@@ -40,7 +40,9 @@ class Scorer:
     def __init__(self, config: ModelConfig, network: HedgedNetwork | None = None) -> None:
         self.config = config
         self.trace_count = 0
-        forward = forward_function(network or HedgedNetwork(config))
+        network = network or HedgedNetwork(config)
+        self._names = tuple(network.named_variables())
+        forward = forward_function(network)
 
         def traced(state: Mapping[str, tf.Tensor], x: tf.Tensor) -> tf.Tensor:
             self.trace_count += 1
@@ -48,8 +50,15 @@ class Scorer:
 
         self._forward = tf.function(traced, jit_compile=True, autograph=False)
 
+    def tensors(self, state: Mapping[str, np.ndarray]) -> dict[str, tf.Tensor]:
+        """Return those arrays of a state that a prediction is made of."""
+        return {name: tf.constant(state[name]) for name in self._names}
+
     def predict_proba(self, state: Mapping[str, tf.Tensor], X: np.ndarray) -> np.ndarray:
-        """Return the class probabilities, shape (n, C), of rows of shape (n, D)."""
+        """Return the class probabilities, shape (n, C), of rows of shape (n, D).
+
+        ``state`` is what :meth:`tensors` gives.
+        """
         X = as_rows(X, self.config)
         probabilities = np.empty((len(X), self.config.n_classes), self.config.dtype)
         largest = PADDED_ROWS[-1]
