@@ -163,6 +163,11 @@ def serves(name: str) -> bool:
     return name.startswith(kinds) and not _NOT_SERVED.fullmatch(name)
 
 
+def spread_name(config: ModelConfig) -> str:
+    """Return the name of the sums of squared deviations, or with a window of the variances."""
+    return "scaler_variance" if config.scaler_window else "scaler_m2"
+
+
 def _scaler_layout(config: ModelConfig) -> Layout:
     N, wide, count = (config.n_numbers,), np.dtype("float64"), np.dtype("int64")
     if not config.scaler_window:

@@ -15,7 +15,7 @@ from app.model.kernels.network import Network
 from app.model.kernels.recursive import Recursive
 from app.model.kernels.scaling import Moments
 from app.model.kernels.stack import Stack
-from app.model.state import GROWTH, NODES, State, Trees
+from app.model.state import GROWTH, NODES, State, Trees, spread_name
 
 VECTOR = 16
 """Units are padded to a multiple of this: a cache line of float32."""
@@ -69,7 +69,7 @@ def pack(state: Mapping[str, np.ndarray], config: ModelConfig) -> Packed:
     wide = np.dtype("float64")
     moments = Moments(
         array("scaler_mean", (N,), wide),
-        array(_spread(config), (N,), wide),
+        array(spread_name(config), (N,), wide),
         array("scaler_count", (0,), wide),
         array("scaler_recent_mean", (0,), wide),
         array("scaler_recent_variance", (0,), wide),
@@ -157,7 +157,7 @@ def unpack_served(packed: Packed, config: ModelConfig) -> State:
         state["input_head_kernel"] = packed.input_head.kernel.reshape(-1, C)
         state["input_head_bias"] = packed.input_head.bias
     if config.standardize:
-        state["scaler_mean"], state[_spread(config)] = moments.mean, moments.spread
+        state["scaler_mean"], state[spread_name(config)] = moments.mean, moments.spread
         if config.scaler_window or config.imputes:
             state["scaler_count"] = moments.known
     if config.scaler_window:
@@ -171,10 +171,6 @@ def unpack_served(packed: Packed, config: ModelConfig) -> State:
     if config.n_trees:
         state |= dict(zip(NODES, packed.nodes, strict=True))
     return {name: np.array(array) for name, array in state.items()}
-
-
-def _spread(config: ModelConfig) -> str:
-    return "scaler_variance" if config.scaler_window else "scaler_m2"
 
 
 def _head_names(config: ModelConfig) -> list[str]:

@@ -122,7 +122,7 @@ def random_inputs(rows: Rows, packed: Packed) -> tuple[np.ndarray, np.ndarray, n
     """Return random features of rows as a recursive head takes them: no other input is 1."""
     n = len(rows.z)
     features = np.empty((n, len(packed.random_bias)), rows.z.dtype)
-    recursive.random_features(*rows[:3], packed.random_kernel, packed.random_bias, features)
+    network.random_features(*rows[:3], packed.random_kernel, packed.random_bias, features)
     return features, np.zeros((n, 0), np.int64), np.zeros(n, np.int64)
 
 

@@ -6,7 +6,8 @@ from app.config.learning import LEAST_EXPERT
 from app.config.model import ModelConfig
 from app.model.backend import tf
 from app.model.forward.inputs import tree_rows
-from app.model.forward.scaler import known_or_mean, soft_limited, standardize
+from app.model.forward.scaler import known_or_mean, standardized
+from app.model.state import spread_name
 
 # After the backend, which imports TensorFlow its own way.
 import keras  # isort: skip
@@ -23,13 +24,13 @@ class RunningStandardizer(keras.layers.Layer):  # type: ignore[misc]  # Keras ha
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(name="standardizer", dtype=config.dtype, trainable=False, autocast=False)
         wide = {"shape": (config.n_numbers,), "initializer": "zeros", "dtype": "float64"}
-        self._has_window, self._imputes = bool(config.scaler_window), config.imputes
+        self._config, has_window = config, bool(config.scaler_window)
         self.mean = self.add_weight(name="mean", autocast=False, **wide)
         self.spread = self.add_weight(name="spread", autocast=False, **wide)
         self.row_count = self.known_count = None
-        if self._imputes and not self._has_window:
+        if config.imputes and not has_window:
             self.known_count = self.add_weight(name="known_count", autocast=False, **wide)
-        if not self._has_window:
+        if not has_window:
             self.row_count = self.add_weight(
                 name="count", shape=(), initializer="zeros", dtype="int64", autocast=False
             )
@@ -42,16 +43,11 @@ class RunningStandardizer(keras.layers.Layer):  # type: ignore[misc]  # Keras ha
             count = tf.convert_to_tensor(self.known_count)
         elif self.row_count is not None:
             count = tf.cast(tf.convert_to_tensor(self.row_count), tf.float64)
-        z = standardize(x, mean, spread, count)
-        if self._has_window:
-            z = soft_limited(z)
-        z = tf.cast(z, self.compute_dtype)
-        return known_or_mean(z, x) if self._imputes else z
+        return standardized(x, mean, spread, count, self._config)
 
     def named_variables(self) -> dict[str, keras.Variable]:
         """Return its variables by their state key."""
-        named = {"scaler_mean": self.mean}
-        named["scaler_variance" if self._has_window else "scaler_m2"] = self.spread
+        named = {"scaler_mean": self.mean, spread_name(self._config): self.spread}
         if self.row_count is not None:
             named["row_count"] = self.row_count
         if self.known_count is not None:

@@ -16,7 +16,8 @@ from app.config.model import ModelConfig
 from app.model.backend import tf
 from app.model.forward.inputs import numbers_of, with_binary
 from app.model.forward.layers import Numbers, RunningStandardizer, Trees, stacked
-from app.model.forward.scaler import known_or_mean, soft_limited, standardize
+from app.model.forward.scaler import known_or_mean, standardized
+from app.model.state import spread_name
 
 # After the backend, which imports TensorFlow its own way.
 import keras  # isort: skip
@@ -191,15 +192,14 @@ def dead_layers(
     config
     """
     numbers = numbers_of(X, config)
-    z = numbers
-    if config.scaler_window:
-        z = standardize(numbers, state["scaler_mean"], state["scaler_variance"], np.float64(1))
-        z = soft_limited(z)
-    elif config.standardize:
+    if config.standardize:
         count = state.get("scaler_count", np.float64(state["row_count"]))
-        z = standardize(numbers, state["scaler_mean"], state["scaler_m2"], count)
-    z = tf.cast(z, config.dtype)
-    h = with_binary(known_or_mean(z, numbers), X, config).numpy()
+        count = np.float64(1) if config.scaler_window else count
+        mean, spread = state["scaler_mean"], state[spread_name(config)]
+        z = standardized(numbers, mean, spread, count, config)
+    else:
+        z = known_or_mean(tf.cast(numbers, config.dtype), numbers)
+    h = with_binary(z, X, config).numpy()
     dead = []
     for l in range(config.n_hidden_layers):
         h = np.maximum(h @ state[f"hidden_kernel_{l}"] + state[f"hidden_bias_{l}"], 0)

@@ -9,6 +9,7 @@ of rows.
 from __future__ import annotations
 
 from app.config.learning import SOFT_LIMIT
+from app.config.model import ModelConfig
 from app.model.backend import tf
 
 
@@ -34,6 +35,27 @@ def soft_limited(z: tf.Tensor) -> tf.Tensor:
     size = tf.abs(z)
     beyond = SOFT_LIMIT * (1 + tf.math.log(tf.maximum(size, SOFT_LIMIT) / SOFT_LIMIT))
     return tf.sign(z) * tf.where(size > SOFT_LIMIT, beyond, size)
+
+
+def standardized(
+    x: tf.Tensor, mean: tf.Tensor, spread: tf.Tensor, count: tf.Tensor, config: ModelConfig
+) -> tf.Tensor:
+    """Return numbers as the network sees them, of the model's dtype.
+
+    Parameters
+    ----------
+    x : tf.Tensor, shape (n, N), float64
+    mean, spread : tf.Tensor, shape (N,), float64
+        See :func:`app.model.state.spread_name`.
+    count : tf.Tensor, broadcastable to ``mean``, float64
+        Rows in the moments; 1 where the spread is a variance.
+    config
+    """
+    z = standardize(x, mean, spread, count)
+    if config.scaler_window:
+        z = soft_limited(z)
+    z = tf.cast(z, config.dtype)
+    return known_or_mean(z, x) if config.imputes else z
 
 
 def known_or_mean(z: tf.Tensor, x: tf.Tensor) -> tf.Tensor:

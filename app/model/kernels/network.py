@@ -347,3 +347,12 @@ def predict_network(
             for head in range(n_heads):
                 total += net.alpha[head] * p[head, c]
             mixed[r, c] = total
+
+
+@compiled
+def random_features(
+    z: Array, active: Array, n_active: Array, kernel: Array, bias: Array, out: Array
+) -> None:
+    """Write rectified random sums of each row's inputs to ``out`` (n, U): ``kernel`` (W * U,)."""
+    for r in range(len(z)):
+        _layer_forward(z[r], z.shape[1], active[r, : n_active[r]], kernel, bias, out[r])

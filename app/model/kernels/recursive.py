@@ -150,27 +150,3 @@ def learn_recursively(
             if r > start:
                 head_forward(z[r], ones, head.kernel, head.bias, y[r], logits, again)
             _update(z[r], ones, y[r], again, weights[r], head, drift, error, work)
-
-
-@compiled
-def random_features(
-    z: Array, active: Array, n_active: Array, kernel: Array, bias: Array, out: Array
-) -> None:
-    """Write rectified random sums of each row's inputs to ``out`` (n, U): ``kernel`` (W * U,)."""
-    U = len(bias)
-    zero = out.dtype.type(0)
-    for r in range(len(z)):
-        features = out[r]
-        for u in range(U):
-            features[u] = bias[u]
-        for i in range(z.shape[1]):
-            by, row = z[r, i], kernel[i * U : i * U + U]
-            if by != 0:
-                for u in range(U):
-                    features[u] += by * row[u]
-        for i in active[r, : n_active[r]]:
-            row = kernel[i * U : i * U + U]
-            for u in range(U):
-                features[u] += row[u]
-        for u in range(U):
-            features[u] = max(features[u], zero)
