@@ -126,7 +126,7 @@ def unpack(packed: Packed, config: ModelConfig) -> State:
     """Return the arrays of a state that :func:`pack` takes, as copies, but for ``row_count``."""
     N, U = config.n_numbers, config.n_random_features
     network, moments = packed.network, packed.moments
-    state = unpack_served(packed, config)
+    state: State = {}
     if config.input_head == "recursive":
         state["input_head_covariance"] = packed.input_head.covariance.reshape(N + 1, N + 1)
         if config.n_inputs > N:
@@ -144,7 +144,7 @@ def unpack(packed: Packed, config: ModelConfig) -> State:
         state["random_head_covariance"] = packed.random_head.covariance.reshape(U + 1, U + 1)
     if config.n_trees:
         state |= dict(zip(GROWTH, packed.growth[:-1], strict=True))
-    return {name: np.array(array) for name, array in state.items()}
+    return unpack_served(packed, config) | _copied(state)
 
 
 def unpack_served(packed: Packed, config: ModelConfig) -> State:
@@ -170,6 +170,10 @@ def unpack_served(packed: Packed, config: ModelConfig) -> State:
         _unpack_heads(state, config, packed.shallow, ["shallow_head_{}"])
     if config.n_trees:
         state |= dict(zip(NODES, packed.nodes, strict=True))
+    return _copied(state)
+
+
+def _copied(state: State) -> State:
     return {name: np.array(array) for name, array in state.items()}
 
 
